@@ -18,6 +18,8 @@ type database struct {
 	badger  *badger.DB
 	read    *badger.Txn // sees every version; shared by all lookups
 	damaged func(what string)
+
+	readOnly bool
 }
 
 // settings of Badger for a cache: bounded memory, no fsync per write, nothing compressed (ids do not shrink, and
@@ -79,7 +81,7 @@ func openDatabase(dir string, verify, readOnly bool, logf func(string, ...any)) 
 	if err != nil {
 		return nil, err
 	}
-	return &database{badger: db, read: db.NewTransactionAt(math.MaxUint64, false)}, nil
+	return &database{badger: db, read: db.NewTransactionAt(math.MaxUint64, false), readOnly: readOnly}, nil
 }
 
 // last returns the highest commit number in the database, also of commits that did not complete.
@@ -208,7 +210,15 @@ func (d *database) place(item *badger.Item, key []byte, packs map[uint32]*pack) 
 }
 
 // add writes the entries of a pack and, when Badger has taken them all, its seal.
-func (d *database) add(n uint32, s seal, entries []Entry) (err error) {
+func (d *database) add(n uint32, s seal, entries []Entry) error {
+	if err := d.putEntries(n, entries); err != nil {
+		return err
+	}
+	return d.put(n, record{sealKey(s.ID), s.encode()})
+}
+
+// putEntries writes entries.
+func (d *database) putEntries(n uint32, entries []Entry) (err error) {
 	defer guard(&err)
 	batch := d.badger.NewWriteBatchAt(uint64(n))
 	defer batch.Cancel()
@@ -223,10 +233,7 @@ func (d *database) add(n uint32, s seal, entries []Entry) (err error) {
 			return err
 		}
 	}
-	if err := batch.Flush(); err != nil {
-		return err
-	}
-	return d.put(n, record{sealKey(s.ID), s.encode()})
+	return batch.Flush()
 }
 
 // put writes records.

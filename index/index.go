@@ -108,11 +108,11 @@ type Index struct {
 	write sync.Mutex // held by whoever changes anything; taken before mu
 	slot  *slot      // nil: the index lives in memory alone
 	next  uint32     // number of the next commit
-	free  func() (int64, error)
 
 	mu       sync.RWMutex
 	db       *database // nil: none could be used
 	closed   bool
+	running  bool  // a database could not be closed and keeps the slot until the process ends
 	stopped  error // why nothing is written to db any more; nil when it is
 	packs    map[uint32]*pack
 	ordinals map[ID]uint32
@@ -120,7 +120,7 @@ type Index struct {
 	kept     map[ID]Place   // entries that Badger did not take
 	others   map[ID][]Place // further places of ids in kept
 
-	damaged atomic.Bool // a lookup met damage: the next Open shall look closely
+	damaged atomic.Bool // a read or a write failed: the next Open shall look closely
 }
 
 // Memory returns an index without a disk, for when Open failed or no cache is wanted. Healthy returns reason.
@@ -258,12 +258,12 @@ func (x *Index) commit(doing string, f func(*database) error) bool {
 	if x.db == nil || x.stopped != nil {
 		return false
 	}
-	err := roomFor(x.free, Margin)
+	err := x.slot.roomFor(Margin)
 	if err == nil {
-		err = f(x.db)
-	}
-	if err == nil {
-		return true
+		if err = f(x.db); err == nil {
+			return true
+		}
+		x.damaged.Store(true)
 	}
 	err = fmt.Errorf("%s: %w", doing, err)
 	x.logf("the index keeps new entries in memory: %v", err)

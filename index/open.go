@@ -16,29 +16,35 @@ const Margin = 256 << 20
 // closeRoom is what must be free to close the database: its last table is written then.
 const closeRoom = 4 * memTableSize
 
-// verifyEvery is how often the checksums of all tables are read although the index was closed properly.
+// smallIndex is how many bytes on disk are so few that the checksums of all tables are read at every Open.
+const smallIndex = 32 << 20
+
+// verifyEvery is how often, in a larger index, they are read although it was closed properly.
 const verifyEvery = 7 * 24 * time.Hour
 
 // Open takes the first free slot in dir, a folder that it makes. Damage is no error: the slot starts empty then, and
-// Known says so. A disk without room is none either: the slot is read, or else not used, and Healthy says why. Errors
-// are left for a folder that cannot be used, and for too many processes; Memory serves then.
+// Known says so. A disk without room is none either: the slot is read, or else memory serves, and Healthy says why. Errors
+// are left for a folder that cannot be used, and for too many processes; a caller can go on with Memory then.
 func Open(dir string, o Options) (*Index, error) {
 	logf := o.Logf
 	if logf == nil {
 		logf = func(string, ...any) {}
 	}
-	var problems []error
+	problem := errBusy
 	for n := range slots {
 		x, err := openSlot(filepath.Join(dir, strconv.Itoa(n)), logf)
 		if err == nil {
 			return x, nil
 		}
-		problems = append(problems, fmt.Errorf("slot %d: %w", n, err))
-		if !errors.Is(err, errBusy) && n > 0 {
-			break // not a matter of who came first
+		if !errors.Is(err, errBusy) {
+			problem = err
 		}
 	}
-	return nil, fmt.Errorf("opening the index in %s: %w", dir, errors.Join(problems...))
+	problem = fmt.Errorf("opening the index in %s: %w; VARVE_CACHE_DIR can name another folder", dir, problem)
+	if errors.Is(problem, syscall.ENOSPC) {
+		return Memory(problem), nil
+	}
+	return nil, problem
 }
 
 func openSlot(dir string, logf func(string, ...any)) (*Index, error) {
@@ -46,7 +52,7 @@ func openSlot(dir string, logf func(string, ...any)) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{logf: logf, slot: s, free: func() (int64, error) { return freeSpace(dir) }}
+	x := &Index{logf: logf, slot: s}
 	if err := x.start(); err != nil {
 		s.lock.Close()
 		return nil, err
@@ -59,7 +65,7 @@ func (x *Index) start() error {
 	x.empty()
 	x.db, x.stopped = nil, nil
 	st := x.slot.state
-	if err := roomFor(x.free, Margin); err != nil {
+	if err := x.slot.roomFor(Margin); err != nil {
 		x.stopped = err
 		// Opened for writing, Badger would die on a full disk. A closed database can be read all the same.
 		if st.Left == closed {
@@ -90,12 +96,14 @@ func (x *Index) start() error {
 // openGeneration opens a database, checks it as its state demands, and takes its contents into memory.
 func (x *Index) openGeneration(st state, readOnly bool) (err error) {
 	left := st
-	verify := st.Left == open || time.Since(st.Verified).Abs() > verifyEvery
+	verify := st.Left == open || time.Since(st.Verified).Abs() > verifyEvery || x.slot.size() <= smallIndex
 	st.Left = opening
 	if err := x.slot.set(st); err != nil {
 		return err
 	}
-	db, err := openDatabase(x.slot.generation(st.Generation), verify, readOnly, x.logf)
+	// The log function holds x, and with it the slot's lock, for as long as Badger's goroutines run.
+	logf := func(format string, args ...any) { x.logf(format, args...) }
+	db, err := openDatabase(x.slot.generation(st.Generation), verify, readOnly, logf)
 	if err != nil {
 		return fmt.Errorf("generation %d: %w", st.Generation, err)
 	}
@@ -156,7 +164,7 @@ func (x *Index) load(db *database, left state) error {
 	return nil
 }
 
-// Reset starts a new, empty generation and removes the old one.
+// Reset starts a new, empty generation and removes the old one. After an error nothing has changed.
 func (x *Index) Reset() error {
 	x.write.Lock()
 	defer x.write.Unlock()
@@ -165,14 +173,12 @@ func (x *Index) Reset() error {
 	if x.closed {
 		return ErrClosed
 	}
-	if x.slot == nil {
+	if x.slot == nil || x.running {
 		x.empty()
 		return nil
 	}
 	// From here on the old generation does not count, whatever happens.
-	st := x.slot.fresh()
-	st.Left = opening
-	if err := x.slot.set(st); err != nil {
+	if err := x.slot.set(x.slot.fresh()); err != nil {
 		return err
 	}
 	if !x.closeDatabase() {
@@ -180,7 +186,11 @@ func (x *Index) Reset() error {
 		return nil
 	}
 	x.slot.sweep()
-	return x.start()
+	if err := x.start(); err != nil {
+		x.stopped = err
+		x.logf("the index keeps new entries in memory: %v", err)
+	}
+	return nil
 }
 
 // closeDatabase closes the database and says whether the slot can be used again by this process.
@@ -191,10 +201,10 @@ func (x *Index) closeDatabase() bool {
 	if db == nil {
 		return true
 	}
-	if err := roomFor(x.free, closeRoom); err != nil {
+	if err := x.slot.roomFor(closeRoom); err != nil && !db.readOnly {
 		// Left as a killed process would leave it; the logs have everything. Badger still runs, so the slot stays
 		// locked until this process ends.
-		x.stopped = err
+		x.stopped, x.running = err, true
 		x.logf("the index is not closed: %v", err)
 		return false
 	}
@@ -217,11 +227,17 @@ func (x *Index) Close() error {
 	}
 	x.closed = true
 	x.kept, x.others = nil, nil
-	if x.slot == nil || !x.closeDatabase() {
+	if x.slot == nil || x.running || !x.closeDatabase() {
 		return nil
 	}
-	if st := x.slot.state; st.Left == open && !x.damaged.Load() {
+	st := x.slot.state
+	switch {
+	case x.damaged.Load() && st.Left == closed: // it was opened for reading only
+		st.Left = open
+	case !x.damaged.Load() && st.Left == open:
 		st.Left, st.Checked = closed, x.next-1
+	}
+	if st != x.slot.state {
 		if err := x.slot.set(st); err != nil {
 			x.logf("closing the index: %v", err)
 		}
@@ -230,14 +246,4 @@ func (x *Index) Close() error {
 		x.logf("closing the index: %v", err)
 	}
 	return nil
-}
-
-// roomFor returns nil when that many bytes are free, or when nobody can tell.
-func roomFor(free func() (int64, error), bytes int64) error {
-	n, err := free()
-	if err != nil || n >= bytes {
-		return nil
-	}
-	return fmt.Errorf("%d MiB are free where the index rests and it needs %d MiB; make room, or name another folder with VARVE_CACHE_DIR: %w",
-		n>>20, bytes>>20, syscall.ENOSPC)
 }

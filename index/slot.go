@@ -2,12 +2,13 @@ package index
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -40,8 +41,8 @@ type slot struct {
 	state state
 }
 
-// errBusy says that another process holds the slot.
-var errBusy = errors.New("held by another process")
+// errBusy says that another process holds the slot; a person sees it when that is so of all.
+var errBusy = fmt.Errorf("%d processes use it already", slots)
 
 // takeSlot locks one slot and reads its state.
 func takeSlot(dir string) (*slot, error) {
@@ -62,8 +63,12 @@ func takeSlot(dir string) (*slot, error) {
 func (s *slot) read() {
 	s.state = state{}
 	data, err := os.ReadFile(filepath.Join(s.dir, "CURRENT"))
-	if err == nil && json.Unmarshal(data, &s.state) != nil {
-		s.state = state{}
+	if err != nil {
+		return
+	}
+	var st state
+	if json.Unmarshal(data, &st) == nil && st.Generation > 0 && st.Generation < math.MaxInt32 {
+		s.state = st
 	}
 }
 
@@ -110,7 +115,7 @@ func (s *slot) generations() []int {
 	names, _ := filepath.Glob(filepath.Join(s.dir, "g*"))
 	var ns []int
 	for _, name := range names {
-		if n, err := strconv.Atoi(filepath.Base(name)[1:]); err == nil {
+		if n, err := strconv.Atoi(filepath.Base(name)[1:]); err == nil && n < math.MaxInt32 {
 			ns = append(ns, n)
 		}
 	}
@@ -147,4 +152,14 @@ func (s *slot) size() (bytes int64) {
 		return nil
 	})
 	return bytes
+}
+
+// roomFor returns nil when that many bytes are free, or when nobody can tell.
+func (s *slot) roomFor(bytes int64) error {
+	n, err := freeSpace(s.dir)
+	if err != nil || n >= bytes {
+		return nil
+	}
+	return fmt.Errorf("%d MiB are free in %s and the index needs %d MiB (make room, or name another folder with VARVE_CACHE_DIR): %w",
+		n>>20, s.dir, bytes>>20, syscall.ENOSPC)
 }
