@@ -71,6 +71,7 @@ func (x *Index) start() error {
 		if st.Left == closed {
 			if err := x.openGeneration(st, true); err != nil {
 				x.logf("the index cannot be read: %v", err)
+				x.slot.set(st) // Windows has no such reading; it is still closed
 			}
 		}
 		return nil
