@@ -1,0 +1,177 @@
+// Floor measures what no backup of a disk can do without, as the yardstick of scripts/bench.
+//
+//	floor hash FILE       read the data of FILE and hash it with BLAKE3, on every core; nothing else
+//	floor changed OLD NEW count the blocks of NEW that differ from OLD, and compress just those
+//
+// The first is the least time in which an unchanged disk can be known to be unchanged without change
+// tracking: every byte is read, every byte is hashed. The second is the least an increment can store when
+// nothing in it deduplicates.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
+)
+
+const (
+	block = 4096
+	piece = 1 << 20 // read, hashed and compressed at a time: it stays in a core's cache, the best case for hashing
+
+	seekData = 3 // lseek(2) on Linux: the next data, the next hole
+	seekHole = 4
+)
+
+func main() {
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "hash":
+		err = hash(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "changed":
+		err = changed(os.Args[2], os.Args[3])
+	default:
+		err = errors.New("usage: floor hash FILE | floor changed OLD NEW")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1)
+	}
+}
+
+// hash prints the number of bytes that were read and hashed. Each core takes the next piece until none is left.
+func hash(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	pieces, err := dataPieces(f)
+	if err != nil {
+		return err
+	}
+	next := make(chan span)
+	errs := make([]error, runtime.GOMAXPROCS(0))
+	var workers sync.WaitGroup
+	for i := range errs {
+		workers.Go(func() {
+			buf := make([]byte, piece)
+			for s := range next {
+				if errs[i] != nil {
+					continue // drain, so that the sender ends
+				}
+				p := buf[:s.length]
+				if _, err := f.ReadAt(p, s.offset); err != nil {
+					errs[i] = err
+				}
+				blake3.Sum256(p)
+			}
+		})
+	}
+	var total int64
+	for _, s := range pieces {
+		next <- s
+		total += s.length
+	}
+	close(next)
+	workers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	fmt.Println(total)
+	return nil
+}
+
+// changed prints three numbers: the blocks of NEW that differ from OLD at the same place and are not all zero,
+// their bytes, and their bytes compressed by zstd's default level in pieces of 1 MiB.
+func changed(oldPath, newPath string) error {
+	before, err := os.Open(oldPath)
+	if err != nil {
+		return err
+	}
+	defer before.Close()
+	after, err := os.Open(newPath)
+	if err != nil {
+		return err
+	}
+	defer after.Close()
+	pieces, err := dataPieces(after) // a block that became a hole stores nothing
+	if err != nil {
+		return err
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	var blocks, size, stored int
+	var frame, packed []byte
+	flush := func() {
+		packed = encoder.EncodeAll(frame, packed[:0])
+		stored += min(len(packed), len(frame))
+		frame = frame[:0]
+	}
+	was, is, zero := make([]byte, piece), make([]byte, piece), make([]byte, block)
+	for _, s := range pieces {
+		if _, err := after.ReadAt(is[:s.length], s.offset); err != nil {
+			return err
+		}
+		n, err := before.ReadAt(was[:s.length], s.offset)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		for at := 0; at < int(s.length); at += block {
+			end := min(at+block, int(s.length))
+			b := is[at:end]
+			if end <= n && bytes.Equal(b, was[at:end]) || bytes.Equal(b, zero[:len(b)]) {
+				continue
+			}
+			blocks++
+			size += len(b)
+			frame = append(frame, b...)
+			if len(frame) >= piece {
+				flush()
+			}
+		}
+	}
+	flush()
+	fmt.Println(blocks, size, stored)
+	return nil
+}
+
+type span struct{ offset, length int64 }
+
+// dataPieces lists what is not a hole, on whole blocks, in pieces of at most 1 MiB.
+func dataPieces(f *os.File) ([]span, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var pieces []span
+	for at := int64(0); at < info.Size(); {
+		start, err := f.Seek(at, seekData)
+		if errors.Is(err, syscall.ENXIO) {
+			break // a hole up to the end
+		}
+		if err != nil {
+			return nil, err
+		}
+		end, err := f.Seek(start, seekHole)
+		if err != nil {
+			return nil, err
+		}
+		start = max(at, start/block*block)
+		end = min((end+block-1)/block*block, info.Size())
+		for ; start < end; start += piece {
+			pieces = append(pieces, span{start, min(piece, end-start)})
+		}
+		at = end
+	}
+	return pieces, nil
+}
