@@ -1,0 +1,123 @@
+package repo
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
+	"varve/repo/pack"
+)
+
+// Compression is how much work goes into making frames small.
+type Compression string
+
+const (
+	CompressionOff     Compression = "off"
+	CompressionFastest Compression = "fastest"
+	CompressionDefault Compression = "default"
+	CompressionBetter  Compression = "better"
+	CompressionMax     Compression = "max"
+)
+
+// Compressions lists the levels, least work first.
+var Compressions = []Compression{CompressionOff, CompressionFastest, CompressionDefault, CompressionBetter, CompressionMax}
+
+// encoderOptions returns the zstd settings of a level, nil for off. docs/decisions/compression.md has the figures.
+func (c Compression) encoderOptions() ([]zstd.EOption, error) {
+	options := []zstd.EOption{
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(pack.MaxFrame),
+		zstd.WithEncoderCRC(false), // what is decoded is authenticated and hashed
+		zstd.WithLowerEncoderMem(true),
+	}
+	switch c {
+	case CompressionOff:
+		return nil, nil
+	case CompressionFastest:
+		return append(options, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithNoEntropyCompression(true)), nil
+	case CompressionDefault:
+		return append(options, zstd.WithEncoderLevel(zstd.SpeedFastest)), nil
+	case CompressionBetter:
+		return append(options, zstd.WithEncoderLevel(zstd.SpeedDefault)), nil
+	case CompressionMax:
+		return append(options, zstd.WithEncoderLevel(zstd.SpeedBestCompression)), nil
+	}
+	return nil, fmt.Errorf("unknown compression %q: it is one of %v", c, Compressions)
+}
+
+// compressor turns frames into payloads. It is for one goroutine at a time.
+type compressor struct {
+	encoder *zstd.Encoder // nil for off
+	out     []byte
+}
+
+func newCompressor(c Compression) (*compressor, error) {
+	options, err := c.encoderOptions()
+	if err != nil || options == nil {
+		return &compressor{}, err
+	}
+	encoder, err := zstd.NewWriter(nil, options...)
+	if err != nil {
+		return nil, err
+	}
+	return &compressor{encoder: encoder}, nil
+}
+
+// encode returns the payload for frame; it is valid until the next call. A frame that does not shrink stays as it is.
+func (c *compressor) encode(frame []byte) (pack.Codec, []byte) {
+	if c.encoder == nil {
+		return pack.Raw, frame
+	}
+	c.out = c.encoder.EncodeAll(frame, c.out[:0])
+	if len(c.out) >= len(frame) {
+		return pack.Raw, frame
+	}
+	return pack.Zstd, c.out
+}
+
+// decoder decodes any number of frames at once.
+var decoder = func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)),
+		zstd.WithDecoderMaxMemory(pack.MaxFrame),
+		zstd.WithDecoderMaxWindow(pack.MaxFrame),
+		zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return d
+}()
+
+// decodeFrame returns the plain bytes of an authenticated payload, in dst where there is room.
+func decodeFrame(codec pack.Codec, payload, dst []byte) ([]byte, error) {
+	switch codec {
+	case pack.Raw:
+		return append(dst[:0], payload...), nil
+	case pack.Zstd:
+		return decoder.DecodeAll(payload, dst[:0])
+	}
+	return nil, fmt.Errorf("unknown codec %d: a newer varve is needed", codec)
+}
+
+// hasher computes ids of chunks. It is for one goroutine at a time.
+type hasher struct {
+	keyed *blake3.Hasher
+	sum   []byte
+}
+
+func newHasher(key [32]byte) *hasher {
+	keyed, err := blake3.NewKeyed(key[:])
+	if err != nil {
+		panic(err) // only for a key that is not 32 bytes long
+	}
+	return &hasher{keyed: keyed, sum: make([]byte, 0, 32)}
+}
+
+func (h *hasher) id(data []byte) (id ID) {
+	h.keyed.Reset()
+	_, _ = h.keyed.Write(data) // never fails
+	h.sum = h.keyed.Sum(h.sum[:0])
+	copy(id[:], h.sum)
+	return id
+}

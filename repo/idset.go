@@ -1,0 +1,72 @@
+package repo
+
+import "encoding/binary"
+
+// idSet holds ids by 63 bits of each, in about 12 bytes: enough for 20 million chunks in 300 MB. Ids are keyed hashes, so
+// nobody can make two of them collide on purpose; two that do by chance (once in 10^5 repositories of that size) count as
+// one, which only ever keeps garbage. Each id can be claimed once.
+type idSet struct {
+	slots   []uint64 // 0: empty; bit 0: claimed
+	n       int
+	claimed int
+}
+
+func fingerprint(id ID) uint64 {
+	fp := binary.LittleEndian.Uint64(id[:]) &^ 1
+	if fp == 0 {
+		return 2
+	}
+	return fp
+}
+
+// slot returns where fp is or would be.
+func (s *idSet) slot(fp uint64) int {
+	mask := len(s.slots) - 1
+	at := int(fp>>1) & mask
+	for s.slots[at] != 0 && s.slots[at]&^1 != fp {
+		at = (at + 1) & mask
+	}
+	return at
+}
+
+// add reports whether id was not there before.
+func (s *idSet) add(id ID) bool {
+	if s.n*4 >= len(s.slots)*3 {
+		old := s.slots
+		s.slots = make([]uint64, max(1024, 2*len(old)))
+		for _, v := range old {
+			if v != 0 {
+				s.slots[s.slot(v&^1)] = v
+			}
+		}
+	}
+	fp := fingerprint(id)
+	at := s.slot(fp)
+	if s.slots[at] != 0 {
+		return false
+	}
+	s.slots[at] = fp
+	s.n++
+	return true
+}
+
+func (s *idSet) has(id ID) bool {
+	return len(s.slots) > 0 && s.slots[s.slot(fingerprint(id))] != 0
+}
+
+// claim reports whether id is there and was not claimed before.
+func (s *idSet) claim(id ID) bool {
+	if len(s.slots) == 0 {
+		return false
+	}
+	at := s.slot(fingerprint(id))
+	if s.slots[at] == 0 || s.slots[at]&1 != 0 {
+		return false
+	}
+	s.slots[at] |= 1
+	s.claimed++
+	return true
+}
+
+// unclaimed returns how many ids nobody has claimed.
+func (s *idSet) unclaimed() int { return s.n - s.claimed }

@@ -1,0 +1,254 @@
+package repo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"sync"
+	"time"
+
+	"varve/repo/storage"
+)
+
+// A lease says that a process works on the repository. Shared leases stand beside each other, an exclusive one stands
+// alone. Whoever takes one writes it first and looks for others second: of two that collide at least one sees the other,
+// and gives way. A lease ends by itself: after leaseTTL without renewal it counts no more, and at once when its process
+// is known to be dead.
+//
+//	leases/<random>   "VARVLEAS" ‖ seal(meta key, "varve lease" ‖ repository id, JSON of Lease)
+type Lease struct {
+	Name      string    `json:"-"`
+	Exclusive bool      `json:"exclusive"`
+	Purpose   string    `json:"purpose"` // the command, as "backup"
+	Host      string    `json:"host"`
+	User      string    `json:"user"`
+	PID       int       `json:"pid"`
+	Machine   string    `json:"machine"` // identifies the boot and process table in which PID means something; empty if unknown
+	Started   string    `json:"started"` // of the process, as the system tells it; empty if unknown
+	Taken     time.Time `json:"taken"`
+	Renewed   time.Time `json:"renewed"`
+	Damaged   bool      `json:"-"` // it cannot be read: who holds it is unknown
+}
+
+const (
+	leaseMagic = "VARVLEAS"
+	leaseTTL   = 30 * time.Minute // without renewal a lease counts no more
+	leaseRenew = 5 * time.Minute  // how often it is renewed
+	leaseFence = 20 * time.Minute // without renewal its own holder stops trusting it
+)
+
+// LockedError says which leases stand in the way.
+type LockedError struct {
+	Exclusive bool // whether the caller wanted to be alone
+	Leases    []Lease
+}
+
+func (e *LockedError) Error() string {
+	var text strings.Builder
+	text.WriteString("the repository is in use:")
+	for _, l := range e.Leases {
+		fmt.Fprintf(&text, "\n  %s", l)
+	}
+	if e.Exclusive {
+		text.WriteString("\nthis command has to be alone: wait until the other is done")
+	} else {
+		text.WriteString("\nwait until it is done")
+	}
+	text.WriteString("; if you are sure that it no longer runs, 'varve unlock' removes what is stale (a lease ends by itself after ")
+	text.WriteString(leaseTTL.String() + ")")
+	return text.String()
+}
+
+func (l Lease) String() string {
+	if l.Damaged {
+		return l.Name + ", which cannot be read"
+	}
+	return fmt.Sprintf("%s by %s on %s, process %d, since %s, last heard of %s ago", l.Purpose, l.User, l.Host, l.PID,
+		l.Taken.Local().Format("2006-01-02 15:04:05"), time.Since(l.Renewed).Round(time.Second))
+}
+
+// stale reports whether l counts no more.
+func (l Lease) stale(now time.Time) bool {
+	if l.Damaged {
+		return false
+	}
+	if now.Sub(l.Renewed) > leaseTTL {
+		return true
+	}
+	return l.Machine != "" && l.Machine == machine() && processGone(l.PID, l.Started)
+}
+
+// heldLease is a lease of this process.
+type heldLease struct {
+	repo *Repository
+	name string
+	stop chan struct{}
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	lease   Lease
+	renewed time.Time // with its monotonic clock reading, which lease.Renewed loses in JSON
+}
+
+// takeLease takes a lease or fails with *LockedError.
+func (r *Repository) takeLease(ctx context.Context, exclusive bool, purpose string) (*heldLease, error) {
+	var random [16]byte
+	rand.Read(random[:])
+	now := time.Now()
+	l := Lease{Exclusive: exclusive, Purpose: purpose, PID: os.Getpid(), Machine: machine(), Started: processStart(os.Getpid()), Taken: now, Renewed: now}
+	l.Host, _ = os.Hostname()
+	if u, err := user.Current(); err == nil {
+		l.User = u.Username
+	}
+	h := &heldLease{repo: r, name: "leases/" + hex.EncodeToString(random[:]), stop: make(chan struct{}), lease: l, renewed: now}
+	if err := h.write(ctx); err != nil {
+		return nil, fmt.Errorf("taking a lease on the repository: %w", err)
+	}
+	leases, err := r.Leases(ctx)
+	if err != nil {
+		h.remove()
+		return nil, err
+	}
+	var others []Lease
+	for _, other := range leases {
+		if other.Name == h.name || other.stale(now) {
+			continue
+		}
+		if exclusive || other.Exclusive || other.Damaged {
+			others = append(others, other)
+		}
+	}
+	if len(others) > 0 {
+		h.remove()
+		return nil, &LockedError{Exclusive: exclusive, Leases: others}
+	}
+	h.done.Add(1)
+	go h.renew()
+	return h, nil
+}
+
+// Leases reads all leases, stale ones too. One that cannot be read is returned as Damaged.
+func (r *Repository) Leases(ctx context.Context) ([]Lease, error) {
+	var leases []Lease
+	err := r.storage.List(ctx, "leases/", func(name string, _ int64) error {
+		leases = append(leases, Lease{Name: name})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing leases: %w", err)
+	}
+	kept := leases[:0]
+	for _, l := range leases {
+		sealed, err := r.storage.Get(ctx, l.Name, 0, -1, nil)
+		if errors.Is(err, storage.ErrNotExist) {
+			continue // released between the listing and now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading lease: %w", err)
+		}
+		name := l.Name
+		data, err := unseal(r.secrets.meta, "varve lease"+r.id, []byte(strings.TrimPrefix(string(sealed), leaseMagic)))
+		if err != nil || json.Unmarshal(data, &l) != nil {
+			l = Lease{Damaged: true}
+		}
+		l.Name = name
+		kept = append(kept, l)
+	}
+	return kept, nil
+}
+
+// Unlock removes stale leases, or all of them, and returns those that it removed.
+func (r *Repository) Unlock(ctx context.Context, all bool) ([]Lease, error) {
+	leases, err := r.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var removed []Lease
+	for _, l := range leases {
+		if !all && !l.stale(time.Now()) {
+			continue
+		}
+		if err := r.storage.Delete(ctx, l.Name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return removed, fmt.Errorf("removing lease: %w", err)
+		}
+		removed = append(removed, l)
+	}
+	return removed, nil
+}
+
+// write stores the lease as it is now.
+func (h *heldLease) write(ctx context.Context) error {
+	data, err := json.Marshal(h.lease)
+	if err != nil {
+		return err
+	}
+	return h.repo.storage.Put(ctx, h.name, append([]byte(leaseMagic), seal(h.repo.secrets.meta, "varve lease"+h.repo.id, data)...))
+}
+
+// renew keeps the lease alive until release.
+func (h *heldLease) renew() {
+	defer h.done.Done()
+	tick := time.NewTicker(leaseRenew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.stop:
+			return
+		case <-tick.C:
+			h.mu.Lock()
+			if h.valid() == nil { // one that has expired must not come to life again
+				now := time.Now()
+				h.lease.Renewed = now
+				if err := h.write(context.Background()); err != nil {
+					h.repo.logf("renewing the lease on the repository: %v", err)
+				} else {
+					h.renewed = now
+				}
+			}
+			h.mu.Unlock()
+		}
+	}
+}
+
+// valid reports whether the lease was renewed recently by both clocks: a machine that was suspended sees it on the
+// wall clock, one whose wall clock was set back on the monotonic one. h.mu is held.
+func (h *heldLease) valid() error {
+	age, wall := time.Since(h.renewed), time.Now().Round(0).Sub(h.renewed.Round(0))
+	if age > leaseFence || wall > leaseFence || wall < -leaseFence {
+		return fmt.Errorf("the lease on the repository has expired (not renewed for %v; was this machine suspended, or its clock set?): nothing was committed; run the command again", max(age, wall).Round(time.Second))
+	}
+	return nil
+}
+
+// check reports whether the lease still protects its holder. It is asked right before what cannot be taken back.
+func (h *heldLease) check(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.valid(); err != nil {
+		return err
+	}
+	if _, err := h.repo.storage.Get(ctx, h.name, 0, -1, nil); err != nil {
+		return fmt.Errorf("the lease on the repository is gone: nothing was committed; run the command again (%w)", err)
+	}
+	return nil
+}
+
+// release ends the lease. That it cannot be removed is no error: it ends by itself.
+func (h *heldLease) release() {
+	close(h.stop)
+	h.done.Wait()
+	h.remove()
+}
+
+func (h *heldLease) remove() {
+	err := h.repo.storage.Delete(context.Background(), h.name)
+	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+		h.repo.logf("removing the lease on the repository: %v", err)
+	}
+}

@@ -1,0 +1,67 @@
+package repo
+
+import (
+	"context"
+
+	"varve/index"
+)
+
+// Measured says what chunks take in the repository, in bytes.
+type Measured struct {
+	Packs, PackBytes int64 // all of them
+	Chunks           int64 // distinct ones that were marked and found, tree nodes among them
+	Bytes            int64 // of these chunks
+	Stored           int64 // their share of the sealed frames in which they lie
+	Missing          int64 // marked, and in no readable pack
+}
+
+// Measure adds up what is marked. It reads the directories of all packs.
+func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error) {
+	var m Measured
+	wanted, err := r.markAll(ctx, mark)
+	if err != nil {
+		return m, err
+	}
+	type stored struct {
+		id   ID
+		size int64
+	}
+	var packs []stored
+	if err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, stored{id, size}) }); err != nil {
+		return m, err
+	}
+	for i, p := range packs {
+		if err := ctx.Err(); err != nil {
+			return m, err
+		}
+		r.progress("reading the directories of packs", i, len(packs))
+		m.Packs++
+		m.PackBytes += p.size
+		dir, err := r.readDirectory(ctx, p.id, p.size)
+		if err != nil {
+			r.logf("%v", err)
+			continue
+		}
+		for _, f := range dir.Frames {
+			for _, c := range f.Chunks {
+				if wanted.claim(c.ID) {
+					m.Chunks++
+					m.Bytes += int64(c.Length)
+					m.Stored += int64(f.Stored) * int64(c.Length) / int64(max(1, f.Plain))
+				}
+			}
+		}
+	}
+	r.progress("reading the directories of packs", len(packs), len(packs))
+	m.Missing = int64(wanted.unclaimed())
+	return m, nil
+}
+
+// IndexStats tells about the index on this machine, brought up to date.
+func (r *Repository) IndexStats(ctx context.Context) (index.Stats, error) {
+	x, err := r.follow(ctx)
+	if err != nil {
+		return index.Stats{}, err
+	}
+	return x.Stats(), nil
+}

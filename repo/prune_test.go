@@ -1,0 +1,229 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// Whatever is forgotten, a prune keeps what the other records refer to, byte for byte, and gives the rest back.
+func TestPruneKeepsWhatIsInUse(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(6) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		r, st := newRepository(t)
+		pool := someChunks(20+seed, 150)
+		type saved struct {
+			record ID
+			chunks [][]byte
+		}
+		var records []saved
+		for range 8 {
+			var chunks [][]byte
+			for _, i := range random.Perm(len(pool))[:40] {
+				chunks = append(chunks, pool[i])
+			}
+			// Another process now and then: chunks then lie in two packs.
+			by := r
+			if random.IntN(3) == 0 {
+				by = reopen(t, st)
+			}
+			record, _ := save(t, by, chunks...)
+			records = append(records, saved{record, chunks})
+		}
+		for len(records) > 0 {
+			k := random.IntN(len(records))
+			if err := r.DeleteRecord(ctx, records[k].record); err != nil {
+				t.Fatal(err)
+			}
+			records = append(records[:k], records[k+1:]...)
+			by := r
+			if random.IntN(2) == 0 {
+				by = reopen(t, st)
+			}
+			o := PruneOptions{}
+			if random.IntN(2) == 0 {
+				o.MaxUnused = func(int64) int64 { return 0 }
+			}
+			dry := o
+			dry.DryRun = true
+			would, err := by.Prune(ctx, dry, marker(by))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := size(t, by)
+			did, err := by.Prune(ctx, o, marker(by))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if freed := before - size(t, by); freed != did.Freed() {
+				t.Errorf("it says %d bytes were freed, it were %d", did.Freed(), freed)
+			}
+			if would.DeletedPacks != did.DeletedPacks || would.RepackedPacks != did.RepackedPacks {
+				t.Errorf("a dry run says %+v, the run %+v", would, did)
+			}
+			if o.MaxUnused != nil && did.UnusedBytes != 0 {
+				t.Errorf("%d unused bytes were left, none were allowed", did.UnusedBytes)
+			}
+			for _, who := range []*Repository{r, by, reopen(t, st)} {
+				for _, s := range records {
+					verify(t, who, s.record, s.chunks...)
+				}
+				result, err := who.Check(ctx, CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, marker(who), func(err error) { t.Error(err) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o.MaxUnused != nil && result.UnreferredChunks != 0 {
+					t.Errorf("%d chunks are left that nothing refers to", result.UnreferredChunks)
+				}
+			}
+		}
+		if left := size(t, r); left != 0 {
+			t.Errorf("%d bytes are left when nothing is in use", left)
+		}
+	}
+}
+
+// size returns the bytes of all packs.
+func size(t *testing.T, r *Repository) (sum int64) {
+	t.Helper()
+	if err := r.listPacks(context.Background(), func(_ ID, n int64) { sum += n }); err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+func TestPruneAndSessionsKeepApart(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	s, err := r.Begin(ctx, SessionOptions{Purpose: "backup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := reopen(t, st)
+	var locked *LockedError
+	if _, err := other.Prune(ctx, PruneOptions{}, marker(other)); !errors.As(err, &locked) || locked.Leases[0].Purpose != "backup" {
+		t.Errorf("prune while a session runs: %v", err)
+	}
+	if _, err := other.Check(ctx, CheckOptions{}, marker(other), func(error) {}); !errors.As(err, &locked) {
+		t.Errorf("check while a session runs: %v", err)
+	}
+	second, err := other.Begin(ctx, SessionOptions{Purpose: "backup"})
+	if err != nil {
+		t.Errorf("a second session: %v", err)
+	} else {
+		second.Close()
+	}
+	s.Close()
+	err = r.Alone(ctx, "forget", func() error {
+		if _, err := other.Begin(ctx, SessionOptions{}); !errors.As(err, &locked) {
+			t.Errorf("a session while somebody is alone: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if left := names(t, st, "leases/"); len(left) != 0 {
+		t.Errorf("leases are left: %v", left)
+	}
+}
+
+func TestLeasesEnd(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	forge := func(l Lease) {
+		t.Helper()
+		h := &heldLease{repo: r, name: "leases/forged", lease: l}
+		if err := h.write(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone := func() error { return r.Alone(ctx, "test", func() error { return nil }) }
+	now := time.Now()
+	var locked *LockedError
+	forge(Lease{Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now, Renewed: now})
+	if err := alone(); !errors.As(err, &locked) {
+		t.Errorf("beside a lease of another host: %v", err)
+	}
+	if removed, err := r.Unlock(ctx, false); err != nil || len(removed) != 0 {
+		t.Errorf("unlock removed %v, %v", removed, err)
+	}
+	forge(Lease{Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now.Add(-2 * leaseTTL), Renewed: now.Add(-leaseTTL - time.Minute)})
+	if err := alone(); err != nil {
+		t.Errorf("beside an expired lease: %v", err)
+	}
+	forge(Lease{Purpose: "backup", Machine: machine(), PID: 1 << 30, Taken: now, Renewed: now})
+	if machine() != "" {
+		if err := alone(); err != nil {
+			t.Errorf("beside the lease of a dead process: %v", err)
+		}
+	}
+	if removed, err := r.Unlock(ctx, false); err != nil || len(removed) != 1 {
+		t.Errorf("unlock removed %v, %v", removed, err)
+	}
+	if err := st.Put(ctx, "leases/forged", []byte("this is not a lease")); err != nil {
+		t.Fatal(err)
+	}
+	if err := alone(); !errors.As(err, &locked) {
+		t.Errorf("beside a lease that cannot be read: %v", err)
+	}
+	if removed, err := r.Unlock(ctx, true); err != nil || len(removed) != 1 {
+		t.Errorf("unlock of all removed %v, %v", removed, err)
+	}
+}
+
+// A session whose lease has expired, or was taken away, commits nothing.
+func TestLostLeaseCommitsNothing(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	for what, f := range map[string]func(*Session){
+		"taken away":         func(*Session) { _, _ = r.Unlock(ctx, true) },
+		"not renewed":        func(s *Session) { s.lease.renewed = time.Now().Add(-leaseFence - time.Second) },
+		"the clock was set":  func(s *Session) { s.lease.renewed = time.Now().Add(time.Hour) },
+		"after a suspension": func(s *Session) { s.lease.renewed = time.Now().Round(0).Add(-time.Hour) },
+	} {
+		s, err := r.Begin(ctx, SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(s)
+		if _, err := s.Commit(ctx, []byte("record")); err == nil {
+			t.Errorf("%s: committed", what)
+		}
+		s.Close()
+	}
+	if left := names(t, st, "snapshots/"); len(left) != 0 {
+		t.Errorf("records: %v", left)
+	}
+}
+
+// A pack that goes away while a session relies on it stops the commit.
+func TestVanishedPackCommitsNothing(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	chunks := someChunks(30, 10)
+	save(t, r, chunks...)
+	s, err := r.Begin(ctx, SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w, err := s.DataWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if added, err := w.Save(ctx, w.ID(chunks[0]), chunks[0]); err != nil || added {
+		t.Fatalf("%v, %v", added, err)
+	}
+	for _, name := range names(t, st, "packs/") {
+		if err := st.Delete(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Commit(ctx, []byte("record")); err == nil {
+		t.Error("committed")
+	}
+}

@@ -1,0 +1,137 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/zeebo/blake3"
+	"varve/repo/storage"
+)
+
+// A record is stored under snapshots/<id>, where id is the BLAKE3 of its bytes:
+//
+//	"VARVSNAP" ‖ seal(meta key, "varve snapshot" ‖ repository id, data)
+const recordMagic = "VARVSNAP"
+
+// maxRecord bounds a record that is read, in bytes.
+const maxRecord = 16 << 20
+
+func recordName(id ID) string { return "snapshots/" + hex.EncodeToString(id[:]) }
+
+func (r *Repository) recordContext() string { return "varve snapshot" + r.id }
+
+// putRecord stores a record durably.
+func (r *Repository) putRecord(ctx context.Context, data []byte) (ID, error) {
+	sealed := append([]byte(recordMagic), seal(r.secrets.meta, r.recordContext(), data)...)
+	id := blake3.Sum256(sealed)
+	if err := r.storage.Put(ctx, recordName(id), sealed); err != nil {
+		return ID{}, fmt.Errorf("storing snapshot record: %w", err)
+	}
+	return id, nil
+}
+
+// Records lists the ids of all records, in no order.
+func (r *Repository) Records(ctx context.Context) ([]ID, error) {
+	var ids []ID
+	err := r.storage.List(ctx, "snapshots/", func(name string, _ int64) error {
+		id, err := ParseID(strings.TrimPrefix(name, "snapshots/"))
+		if err != nil {
+			r.logf("ignored %s: it is not the name of a snapshot record", name)
+			return nil
+		}
+		ids = append(ids, id)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing snapshot records: %w", err)
+	}
+	return ids, nil
+}
+
+// Record reads one record: ErrNotFound, *DamagedError.
+func (r *Repository) Record(ctx context.Context, id ID) ([]byte, error) {
+	sealed, err := r.storage.Get(ctx, recordName(id), 0, -1, nil)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading snapshot %s: %w", short(id), err)
+	}
+	if blake3.Sum256(sealed) != id || len(sealed) > maxRecord || !strings.HasPrefix(string(sealed[:min(8, len(sealed))]), recordMagic) {
+		return nil, &DamagedError{Object: recordName(id), Reason: "its bytes do not have the hash that is its name"}
+	}
+	data, err := unseal(r.secrets.meta, r.recordContext(), sealed[len(recordMagic):])
+	if err != nil {
+		return nil, &DamagedError{Object: recordName(id), Reason: err.Error()}
+	}
+	return data, nil
+}
+
+// DeleteRecord removes a record. What only it named stays until the next prune.
+func (r *Repository) DeleteRecord(ctx context.Context, id ID) error {
+	err := r.storage.Delete(ctx, recordName(id))
+	if errors.Is(err, storage.ErrNotExist) {
+		return fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
+	}
+	return err
+}
+
+// ReplaceRecord stores data as a new record and then removes the old one: a crash between leaves both.
+func (r *Repository) ReplaceRecord(ctx context.Context, old ID, data []byte) (ID, error) {
+	id, err := r.putRecord(ctx, data)
+	if err != nil {
+		return ID{}, err
+	}
+	if err := r.DeleteRecord(ctx, old); err != nil && !errors.Is(err, ErrNotFound) {
+		return ID{}, err
+	}
+	return id, nil
+}
+
+// storageReader reads one object through the storage interface, for decoders that want an io.ReaderAt. It takes one
+// piece from the end ahead of time, since that is where packs keep what is read first.
+type storageReader struct {
+	ctx       context.Context
+	storage   storage.Storage
+	name      string
+	size      int64
+	tail      []byte
+	tailStart int64
+}
+
+const tailBytes = 64 << 10
+
+func (s *storageReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > s.size {
+		return 0, fmt.Errorf("reading %s at %d of %d bytes", s.name, off, s.size)
+	}
+	short := false
+	if int64(len(p)) > s.size-off {
+		p, short = p[:s.size-off], true
+	}
+	if s.tail == nil {
+		start := max(0, s.size-tailBytes)
+		tail, err := s.storage.Get(s.ctx, s.name, start, s.size-start, nil)
+		if err != nil {
+			return 0, err
+		}
+		s.tail, s.tailStart = tail, start
+	}
+	if off >= s.tailStart {
+		copy(p, s.tail[off-s.tailStart:])
+	} else {
+		data, err := s.storage.Get(s.ctx, s.name, off, int64(len(p)), nil)
+		if err != nil {
+			return 0, err
+		}
+		copy(p, data)
+	}
+	if short {
+		return len(p), io.EOF
+	}
+	return len(p), nil
+}

@@ -1,0 +1,254 @@
+// Package repo keeps objects: chunks and tree nodes, sealed in packs and found by the hash of their bytes, and records,
+// small sealed objects that are the only points of commit. It does not know what they mean.
+//
+//	config, config.copy         format version, repository id, settings of the program (sealed)
+//	keys/<id>, keys/<id>.copy   the master key, sealed under a password
+//	packs/<2>/<id>              frames of chunks and the directory that finds them: see package pack
+//	snapshots/<id>              a record
+//	leases/<id>                 who is working on the repository now
+//
+// Every name with an <id> is the BLAKE3 of the object's bytes in hexadecimal, except a lease's, which is random.
+// Anybody can check packs, keys and records with b3sum, without a key.
+//
+// # What is written when
+//
+// A session takes a lease, makes its packs durable, and then writes its record. What is not named by a record does not
+// exist for readers, so a crash at any time leaves the old state and some packs that prune will remove. Prune takes an
+// exclusive lease: it makes the packs that replace others durable before it deletes those.
+//
+// # Chunks and frames
+//
+// A chunk's id is the BLAKE3 of its bytes, keyed with a key of the repository: storage cannot tell from it whether a
+// known file is in the repository. Chunks are put into frames of up to 1 MiB, which are compressed and sealed as one.
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"varve/index"
+	"varve/repo/pack"
+	"varve/repo/storage"
+)
+
+// Errors that callers decide by.
+var (
+	ErrNoRepository  = errors.New("there is no repository")
+	ErrWrongPassword = errors.New("wrong password, or no key for it")
+	ErrNewerFormat   = errors.New("the repository has a newer format than this program knows")
+	ErrExists        = errors.New("there is a repository already")
+	ErrNotFound      = errors.New("not found in the repository")
+)
+
+// DamagedError says that an object in the repository is not what was written there.
+type DamagedError struct {
+	Object string // its name in the storage, or what it is
+	Reason string
+}
+
+func (e *DamagedError) Error() string { return e.Object + " is damaged: " + e.Reason }
+
+// formatVersion is the newest version of the repository format that this package reads, and the one that it writes.
+const formatVersion = 1
+
+// header is the line in clear at the start of config.
+type header struct {
+	Format  string `json:"format"` // always "varve repository"
+	Version int    `json:"version"`
+	ID      string `json:"id"` // 32 hexadecimal digits, random
+}
+
+// Options says how a repository is opened.
+type Options struct {
+	Password []byte
+	CacheDir string                        // folder of caches; the index lives in <CacheDir>/<repository id>/index. Empty: none is kept
+	Logf     func(format string, a ...any) // for what a user may want to know but need not act on
+	Progress func(what string, done, total int)
+}
+
+// Repository is an open repository. Its methods may be used concurrently.
+type Repository struct {
+	storage  storage.Storage
+	id       string
+	slot     ID // the key that opened it
+	master   [32]byte
+	secrets  secrets
+	settings json.RawMessage
+	options  Options
+
+	frames  *frameCache
+	openers sync.Map // pack id → *pack.Opener
+
+	mu      sync.Mutex
+	index   *index.Index
+	rebuilt bool            // the index was made anew in this process: no need to try that again
+	broken  map[ID]struct{} // packs whose directory cannot be read
+}
+
+// Init makes a repository in st, which must not hold one (ErrExists). settings is kept for the caller, sealed.
+func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings any) (*Repository, error) {
+	for _, name := range []string{"config", "config.copy"} {
+		_, err := st.Get(ctx, name, 0, -1, nil)
+		if err == nil {
+			return nil, fmt.Errorf("%w at %s", ErrExists, st.Location())
+		}
+		if !errors.Is(err, storage.ErrNotExist) {
+			return nil, fmt.Errorf("looking for a repository at %s: %w", st.Location(), err)
+		}
+	}
+	if ids, err := listKeys(ctx, st); err != nil {
+		return nil, err
+	} else if len(ids) > 0 {
+		return nil, fmt.Errorf("%w at %s: it has keys but no config, so it is damaged or was never finished; remove its keys folder if you are sure that it holds nothing", ErrExists, st.Location())
+	}
+	var random [16]byte
+	rand.Read(random[:])
+	r := &Repository{storage: st, id: hex.EncodeToString(random[:]), options: o}
+	rand.Read(r.master[:])
+	r.secrets = deriveSecrets(r.master, r.id)
+	var err error
+	if r.settings, err = json.Marshal(settings); err != nil {
+		return nil, err
+	}
+	if r.slot, err = addKey(ctx, st, r.id, r.master, o.Password, kdf, ""); err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(header{"varve repository", formatVersion, r.id})
+	if err != nil {
+		return nil, err
+	}
+	data := append(append(line, '\n'), seal(r.secrets.meta, "varve config"+string(line), r.settings)...)
+	// The key is there before the config that makes this a repository, and PutNew lets one of two inits win.
+	if err := st.PutNew(ctx, "config", data); err != nil {
+		_ = removeKey(ctx, st, r.slot)
+		if errors.Is(err, storage.ErrExist) {
+			return nil, fmt.Errorf("%w at %s", ErrExists, st.Location())
+		}
+		return nil, fmt.Errorf("storing config: %w", err)
+	}
+	if err := st.Put(ctx, "config.copy", data); err != nil {
+		return nil, fmt.Errorf("storing config: %w", err)
+	}
+	r.frames = newFrameCache(frameCacheBytes)
+	return r, nil
+}
+
+// Open opens the repository in st: ErrNoRepository, ErrNewerFormat, ErrWrongPassword.
+func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, error) {
+	r := &Repository{storage: st, options: o, frames: newFrameCache(frameCacheBytes)}
+	var failures error
+	missing := 0
+	for _, name := range []string{"config", "config.copy"} {
+		data, err := st.Get(ctx, name, 0, -1, nil)
+		if errors.Is(err, storage.ErrNotExist) {
+			missing++
+			continue
+		}
+		if err == nil {
+			err = r.unlock(ctx, data)
+		}
+		if err == nil {
+			if failures != nil {
+				r.logf("the first copy of the repository's config cannot be used, the second was: %v", failures)
+			}
+			return r, nil
+		}
+		if errors.Is(err, ErrNewerFormat) || errors.Is(err, ErrWrongPassword) {
+			return nil, err
+		}
+		failures = errors.Join(failures, fmt.Errorf("reading %s: %w", name, err))
+	}
+	if missing == 2 {
+		return nil, fmt.Errorf("%w at %s: is the location right? 'varve init' makes a new one", ErrNoRepository, st.Location())
+	}
+	return nil, failures
+}
+
+// unlock takes one copy of config and, with the password, all keys from it.
+func (r *Repository) unlock(ctx context.Context, config []byte) error {
+	line, sealed, found := bytes.Cut(config, []byte{'\n'})
+	var h header
+	if !found || json.Unmarshal(line, &h) != nil || h.Format != "varve repository" {
+		return &DamagedError{Object: "config", Reason: "it does not start as the config of a repository does; is this a varve repository?"}
+	}
+	if h.Version > formatVersion {
+		return fmt.Errorf("%w: version %d, where this program knows %d; use a newer varve", ErrNewerFormat, h.Version, formatVersion)
+	}
+	if _, err := hex.DecodeString(h.ID); err != nil || len(h.ID) != 32 || h.Version < 1 {
+		return &DamagedError{Object: "config", Reason: "its header is not valid"}
+	}
+	master, slot, err := unlockMaster(ctx, r.storage, h.ID, r.options.Password)
+	if err != nil {
+		return err
+	}
+	s := deriveSecrets(master, h.ID)
+	settings, err := unseal(s.meta, "varve config"+string(line), sealed)
+	if err != nil {
+		return &DamagedError{Object: "config", Reason: err.Error()}
+	}
+	r.id, r.master, r.slot, r.secrets, r.settings = h.ID, master, slot, s, settings
+	return nil
+}
+
+// ID returns the repository's own id, 32 hexadecimal digits.
+func (r *Repository) ID() string { return r.id }
+
+// Location says where the repository is, for messages.
+func (r *Repository) Location() string { return r.storage.Location() }
+
+// Settings decodes what Init was given.
+func (r *Repository) Settings(into any) error {
+	if err := json.Unmarshal(r.settings, into); err != nil {
+		return &DamagedError{Object: "config", Reason: err.Error()}
+	}
+	return nil
+}
+
+// Close releases the index. Sessions have to be closed before.
+func (r *Repository) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index == nil {
+		return nil
+	}
+	err := r.index.Close()
+	r.index = nil
+	return err
+}
+
+func (r *Repository) logf(format string, a ...any) {
+	if r.options.Logf != nil {
+		r.options.Logf(format, a...)
+	}
+}
+
+func (r *Repository) progress(what string, done, total int) {
+	if r.options.Progress != nil {
+		r.options.Progress(what, done, total)
+	}
+}
+
+func (r *Repository) indexDir() string {
+	return filepath.Join(r.options.CacheDir, r.id, "index")
+}
+
+func packName(id ID) string {
+	text := hex.EncodeToString(id[:])
+	return "packs/" + text[:2] + "/" + text
+}
+
+// opener returns what opens the frames of a pack.
+func (r *Repository) opener(p index.Pack) *pack.Opener {
+	if o, ok := r.openers.Load(p.ID); ok {
+		return o.(*pack.Opener)
+	}
+	o, _ := r.openers.LoadOrStore(p.ID, pack.NewOpener(r.secrets.pack, pack.Kind(p.Kind), p.Salt))
+	return o.(*pack.Opener)
+}

@@ -1,0 +1,455 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"varve/index"
+	"varve/repo/pack"
+)
+
+// DefaultPackSize is how large a pack grows, in bytes, before the next one is begun.
+const DefaultPackSize = 16 << 20
+
+// publishers is how many packs may be verified and stored at once, while others are filled.
+const publishers = 2
+
+// SessionOptions says how a session stores.
+type SessionOptions struct {
+	Purpose     string      // for messages to others that find the repository in use
+	Compression Compression // empty: CompressionDefault
+	PackSize    int         // bytes; 0: DefaultPackSize
+}
+
+// Added counts what a session has put into the repository.
+type Added struct {
+	Chunks int64 // that were not there before
+	Bytes  int64 // of them
+	Stored int64 // bytes of the packs that hold them
+	Packs  int64
+}
+
+// Session puts objects into the repository. It holds a shared lease from Begin to Close.
+type Session struct {
+	repo  *Repository
+	lease *heldLease // nil when the session runs under the lease of a prune
+	level Compression
+	size  int
+	index *index.Index
+
+	pending pendingSet
+	writers []*Writer
+
+	mu      sync.Mutex
+	open    map[pack.Kind]*pack.Builder
+	made    []ID     // packs published by this session
+	buffers [][]byte // of packs that are stored, to be used again
+	err     error    // the first failure to publish: all later work fails with it
+	slots   chan struct{}
+	work    sync.WaitGroup
+
+	chunks, bytes, stored, packs atomic.Int64
+}
+
+// Begin starts a session: *LockedError when the repository is in exclusive use.
+func (r *Repository) Begin(ctx context.Context, o SessionOptions) (*Session, error) {
+	lease, err := r.takeLease(ctx, false, o.Purpose)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.beginUnder(ctx, lease, o)
+	if err != nil {
+		lease.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// beginUnder starts a session; a lease that is not nil becomes the session's.
+func (r *Repository) beginUnder(ctx context.Context, lease *heldLease, o SessionOptions) (*Session, error) {
+	if o.Compression == "" {
+		o.Compression = CompressionDefault
+	}
+	if _, err := o.Compression.encoderOptions(); err != nil {
+		return nil, err
+	}
+	if o.PackSize == 0 {
+		o.PackSize = DefaultPackSize
+	}
+	// The index is brought up to date after the lease is taken: what it finds now, no prune can take away.
+	x, err := r.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{repo: r, lease: lease, level: o.Compression, size: o.PackSize, index: x,
+		open: map[pack.Kind]*pack.Builder{}, slots: make(chan struct{}, publishers)}, nil
+}
+
+// Added returns the counts so far. What is in unfinished frames is counted in Chunks and Bytes, not yet in Stored.
+func (s *Session) Added() Added {
+	return Added{Chunks: s.chunks.Load(), Bytes: s.bytes.Load(), Stored: s.stored.Load(), Packs: s.packs.Load()}
+}
+
+// Writer puts chunks, or tree nodes, into a session. It is for one goroutine at a time.
+type Writer struct {
+	session    *Session
+	kind       pack.Kind
+	hasher     *hasher
+	compressor *compressor
+	frame      []byte
+	chunks     []pack.Chunk
+	used       map[uint32]struct{} // packs that hold chunks which were found there
+}
+
+// DataWriter returns a new writer of chunks of disks.
+func (s *Session) DataWriter() (*Writer, error) { return s.writer(pack.Data) }
+
+// TreeWriter returns a new writer of tree nodes, which are kept in packs of their own.
+func (s *Session) TreeWriter() (*Writer, error) { return s.writer(pack.Tree) }
+
+func (s *Session) writer(kind pack.Kind) (*Writer, error) {
+	c, err := newCompressor(s.level)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{session: s, kind: kind, hasher: newHasher(s.repo.secrets.id), compressor: c, used: map[uint32]struct{}{}}
+	s.mu.Lock()
+	s.writers = append(s.writers, w)
+	s.mu.Unlock()
+	return w, nil
+}
+
+// ID returns the name of data.
+func (w *Writer) ID(data []byte) ID { return w.hasher.id(data) }
+
+// Has reports whether the repository has the chunk id, or will have it once this session is committed.
+func (w *Writer) Has(id ID) bool {
+	if w.session.pending.has(id) {
+		return true
+	}
+	place, found := w.session.index.Lookup(id)
+	if found {
+		w.used[place.Pack] = struct{}{}
+	}
+	return found
+}
+
+// Save puts data, whose id it is given, into the repository unless it is there. data is not kept; it is 1 to
+// pack.MaxFrame bytes long. The chunk is durable when Commit returns nil.
+func (w *Writer) Save(ctx context.Context, id ID, data []byte) (added bool, err error) {
+	if w.Has(id) || !w.session.pending.claim(id) {
+		return false, nil
+	}
+	return true, w.put(ctx, id, data)
+}
+
+// put adds data to the current frame, whether or not the repository has it.
+func (w *Writer) put(ctx context.Context, id ID, data []byte) error {
+	if len(w.frame)+len(data) > pack.MaxFrame {
+		if err := w.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	if w.frame == nil {
+		w.frame = make([]byte, 0, pack.MaxFrame)
+	}
+	w.frame = append(w.frame, data...)
+	w.chunks = append(w.chunks, pack.Chunk{ID: id, Length: uint32(len(data))})
+	w.session.chunks.Add(1)
+	w.session.bytes.Add(int64(len(data)))
+	return nil
+}
+
+// Flush compresses and seals the current frame into the session's current pack.
+func (w *Writer) Flush(ctx context.Context) error {
+	if len(w.frame) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	codec, payload := w.compressor.encode(w.frame)
+	err := w.session.appendFrame(w.kind, codec, payload, len(w.frame), w.chunks)
+	w.frame, w.chunks = w.frame[:0], nil // the pack keeps the list
+	return err
+}
+
+// appendFrame adds a frame to the open pack of its kind and begins to publish the pack when it is full.
+func (s *Session) appendFrame(kind pack.Kind, codec pack.Codec, payload []byte, plain int, chunks []pack.Chunk) error {
+	s.mu.Lock()
+	if s.err != nil {
+		defer s.mu.Unlock()
+		return s.err
+	}
+	b := s.open[kind]
+	if b == nil {
+		b = pack.NewBuilder(s.repo.secrets.pack, kind, s.buffer(kind))
+		s.open[kind] = b
+	}
+	b.Append(codec, payload, plain, chunks)
+	full := b.Size() >= s.size
+	if full {
+		delete(s.open, kind)
+	}
+	s.mu.Unlock()
+	if full {
+		s.publish(b)
+	}
+	return nil
+}
+
+// buffer returns memory for a pack. Packs of tree nodes are mostly small, and grow from nothing. s.mu is held.
+func (s *Session) buffer(kind pack.Kind) []byte {
+	if kind == pack.Tree {
+		return nil
+	}
+	if last := len(s.buffers) - 1; last >= 0 {
+		b := s.buffers[last]
+		s.buffers = s.buffers[:last]
+		return b
+	}
+	return make([]byte, 0, s.size+2*pack.MaxFrame)
+}
+
+// publish stores a finished pack in the background. It waits while too many are on their way.
+func (s *Session) publish(b *pack.Builder) {
+	s.slots <- struct{}{}
+	s.work.Add(1)
+	go func() {
+		defer func() { <-s.slots; s.work.Done() }()
+		// Not the caller's context: a backup that is interrupted keeps what it has read.
+		if err := s.publishNow(context.Background(), b); err != nil {
+			s.mu.Lock()
+			if s.err == nil {
+				s.err = err
+			}
+			s.mu.Unlock()
+		}
+	}()
+}
+
+func (s *Session) publishNow(ctx context.Context, b *pack.Builder) error {
+	data, id, dir := b.Finish()
+	if err := s.repo.verifyPack(data, dir); err != nil {
+		return fmt.Errorf("a pack is not readable as it would be stored; this points to faulty memory or hardware, nothing was stored: %w", err)
+	}
+	if err := s.repo.storage.Put(ctx, packName(id), data); err != nil {
+		return fmt.Errorf("storing a pack: %w", err)
+	}
+	entries := indexEntries(dir)
+	if err := s.index.Add(index.Pack{ID: id, Size: int64(len(data)), Kind: byte(dir.Kind), Salt: dir.Salt}, entries); err != nil {
+		return fmt.Errorf("adding a pack to the index: %w", err)
+	}
+	s.mu.Lock()
+	s.made = append(s.made, id)
+	if dir.Kind == pack.Data {
+		s.buffers = append(s.buffers, data)
+	}
+	s.mu.Unlock()
+	for _, e := range entries {
+		s.pending.drop(e.ID)
+	}
+	s.stored.Add(int64(len(data)))
+	s.packs.Add(1)
+	return nil
+}
+
+// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk.
+func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
+	dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return err
+	}
+	if len(dir.Frames) != len(want.Frames) {
+		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))
+	}
+	o := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
+	scratch := newFrameScratch(r.secrets.id)
+	for _, f := range dir.Frames {
+		if err := scratch.verify(o, f, data[f.Offset:f.Offset+f.Stored]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// frameScratch holds the buffers in which one goroutine decodes frames.
+type frameScratch struct {
+	hasher         *hasher
+	payload, plain []byte
+}
+
+func newFrameScratch(key [32]byte) *frameScratch { return &frameScratch{hasher: newHasher(key)} }
+
+// open authenticates and decodes a sealed frame; the result is valid until the next call.
+func (s *frameScratch) open(o *pack.Opener, offset uint32, sealed []byte) ([]byte, error) {
+	codec, payload, err := o.Open(s.payload[:0], offset, sealed)
+	if err != nil {
+		return nil, err
+	}
+	s.payload = payload
+	if s.plain, err = decodeFrame(codec, payload, s.plain); err != nil {
+		return nil, fmt.Errorf("decompressing the frame at %d: %w", offset, err)
+	}
+	return s.plain, nil
+}
+
+// verify opens a frame and hashes all its chunks.
+func (s *frameScratch) verify(o *pack.Opener, f pack.Frame, sealed []byte) error {
+	plain, err := s.open(o, f.Offset, sealed)
+	if err != nil {
+		return err
+	}
+	if len(plain) != int(f.Plain) {
+		return fmt.Errorf("the frame at %d decodes to %d bytes, not %d", f.Offset, len(plain), f.Plain)
+	}
+	at := 0
+	for _, c := range f.Chunks {
+		if s.hasher.id(plain[at:at+int(c.Length)]) != c.ID {
+			return fmt.Errorf("chunk %s in the frame at %d does not have the hash that is its name", short(c.ID), f.Offset)
+		}
+		at += int(c.Length)
+	}
+	return nil
+}
+
+// indexEntries lists the chunks of a pack as the index wants them.
+func indexEntries(dir pack.Directory) []index.Entry {
+	n := 0
+	for _, f := range dir.Frames {
+		n += len(f.Chunks)
+	}
+	entries := make([]index.Entry, 0, n)
+	for _, f := range dir.Frames {
+		at := uint32(0)
+		for _, c := range f.Chunks {
+			entries = append(entries, index.Entry{ID: c.ID, Offset: f.Offset, Stored: f.Stored, At: at, Length: c.Length})
+			at += c.Length
+		}
+	}
+	return entries
+}
+
+// Sync makes everything that was saved so far durable. No writer may be in use.
+func (s *Session) Sync(ctx context.Context) error {
+	for _, w := range s.writers {
+		if err := w.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	var rest []*pack.Builder
+	for kind, b := range s.open {
+		rest = append(rest, b)
+		delete(s.open, kind)
+	}
+	s.mu.Unlock()
+	for _, b := range rest {
+		s.publish(b)
+	}
+	s.work.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Commit makes everything that was saved durable and then stores record, which may refer to it. Until Commit returns nil
+// there is no record. No writer may be in use.
+func (s *Session) Commit(ctx context.Context, record []byte) (ID, error) {
+	if err := s.Sync(ctx); err != nil {
+		return ID{}, err
+	}
+	if err := s.present(ctx); err != nil {
+		return ID{}, err
+	}
+	if s.lease != nil {
+		if err := s.lease.check(ctx); err != nil {
+			return ID{}, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return ID{}, err
+	}
+	return s.repo.putRecord(ctx, record)
+}
+
+// present reports an error unless every pack in which this session found or put something is there.
+func (s *Session) present(ctx context.Context) error {
+	there := map[ID]struct{}{}
+	if err := s.repo.listPacks(ctx, func(id ID, _ int64) { there[id] = struct{}{} }); err != nil {
+		return err
+	}
+	var missing error
+	need := func(id ID) {
+		if _, found := there[id]; !found && missing == nil {
+			missing = &DamagedError{Object: packName(id), Reason: "it vanished while this session relied on it; nothing was committed: run 'varve check', then this command again"}
+		}
+	}
+	for _, id := range s.made {
+		need(id)
+	}
+	for _, w := range s.writers {
+		for ordinal := range w.used {
+			if p, live := s.index.Pack(ordinal); live {
+				need(p.ID)
+			} else {
+				return errors.New("a pack went away while this session relied on it; nothing was committed: run the command again")
+			}
+		}
+	}
+	return missing
+}
+
+// Close ends the session and its lease. What was saved but not committed is kept where that is possible, so that the
+// next session finds it.
+func (s *Session) Close() {
+	if err := s.Sync(context.Background()); err != nil {
+		s.repo.logf("keeping what was read so far: %v", err)
+	}
+	if s.lease != nil {
+		s.lease.release()
+		s.lease = nil
+	}
+}
+
+// pendingSet holds the ids of chunks that were saved but whose pack is not in the index yet.
+type pendingSet struct {
+	shards [64]struct {
+		sync.Mutex
+		ids map[ID]struct{}
+	}
+}
+
+func (p *pendingSet) has(id ID) bool {
+	s := &p.shards[id[0]%64]
+	s.Lock()
+	defer s.Unlock()
+	_, found := s.ids[id]
+	return found
+}
+
+// claim adds id and reports whether it was new: of several goroutines with the same chunk, one stores it.
+func (p *pendingSet) claim(id ID) bool {
+	s := &p.shards[id[0]%64]
+	s.Lock()
+	defer s.Unlock()
+	if _, found := s.ids[id]; found {
+		return false
+	}
+	if s.ids == nil {
+		s.ids = map[ID]struct{}{}
+	}
+	s.ids[id] = struct{}{}
+	return true
+}
+
+func (p *pendingSet) drop(id ID) {
+	s := &p.shards[id[0]%64]
+	s.Lock()
+	defer s.Unlock()
+	delete(s.ids, id)
+}
