@@ -1,0 +1,359 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"varve/chunker"
+	"varve/image"
+)
+
+// CreateOptions says how Create works.
+type CreateOptions struct {
+	Chunker chunker.Params
+	Workers int // goroutines, each with a segment in memory
+
+	// Parent guides the scan: what is recognised as one of its extents is not cut and looked up again. nil: none. It has
+	// no influence on the result.
+	Parent *Disk
+	// ParentComplete says that everything that Parent refers to is in the repository. Otherwise each of its extents is
+	// looked up before it is used.
+	ParentComplete bool
+
+	Load       Loader                 // reads the parent's tree
+	DataWriter func() (Writer, error) // makes one writer of chunks a worker
+	TreeWriter func() (Writer, error) // makes the writer of nodes
+	Counters   *Counters              // counts while Create runs; may be nil
+}
+
+// Counters counts bytes while a backup runs.
+type Counters struct {
+	Scanned atomic.Int64 // of the disk, holes included
+	Read    atomic.Int64
+	Changed atomic.Int64
+	Added   atomic.Int64
+}
+
+// readStep is how much is read at once, in bytes: little enough to be hashed while it is in the processor's cache.
+const readStep = 512 << 10
+
+// Create reads a disk and saves what the repository lacks of it. It returns the disk with its tree, ready for a record;
+// Stats.Stored is left to the caller, who knows what the repository stored. The result does not depend on the number of
+// workers, nor on the parent, except in which extents refer to parts of chunks.
+func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, error) {
+	info := src.Info()
+	c := &creator{src: src, info: info, o: o, counters: o.Counters}
+	if c.counters == nil {
+		c.counters = &Counters{}
+	}
+	var err error
+	if c.tree, err = o.TreeWriter(); err != nil {
+		return nil, err
+	}
+	c.builder = treeBuilder{save: func(node []byte) (ID, error) {
+		c.treeMu.Lock()
+		defer c.treeMu.Unlock()
+		id := c.tree.ID(node)
+		_, err := c.tree.Save(ctx, id, node)
+		return id, err
+	}}
+	if o.Parent != nil && o.Parent.Size > 0 {
+		c.parent = newTree(o.Load, ID(o.Parent.Root), o.Parent.Size)
+	}
+	c.end.Store(info.Size)
+	group, ctx := errgroup.WithContext(ctx)
+	for range max(1, o.Workers) {
+		group.Go(func() error { return c.work(ctx) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	d := &Disk{Name: info.Name, Path: info.Path, Type: info.Type, Size: c.end.Load(), SectorSize: info.SectorSize, Model: info.Model,
+		Serial: info.Serial, ModTime: info.ModTime, ChangeTime: info.ChangeTime, Inode: info.Inode, Device: info.Device}
+	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Chunks: c.chunks.Load()}
+	if d.Size > 0 {
+		root, err := c.builder.finish(d.Size)
+		if err != nil {
+			return nil, err
+		}
+		d.Root = Root(root)
+	}
+	return d, nil
+}
+
+// creator is the state that the workers of one Create share.
+type creator struct {
+	src      image.Source
+	info     image.Info
+	o        CreateOptions
+	counters *Counters
+	parent   *tree // nil without one
+	builder  treeBuilder
+
+	treeMu sync.Mutex
+	tree   Writer
+
+	next                               atomic.Int64 // the next segment that nobody has taken
+	end                                atomic.Int64 // size of the disk; -1 while a stream has not ended
+	used, read, changed, added, chunks atomic.Int64
+}
+
+// work scans segments until there are none left.
+func (c *creator) work(ctx context.Context) error {
+	data, err := c.o.DataWriter()
+	if err != nil {
+		return err
+	}
+	s := &scanner{creator: c, ctx: ctx, data: data, cutter: chunker.New(c.o.Chunker), buf: make([]byte, Segment)}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		i := c.next.Add(1) - 1
+		more, err := s.segment(i)
+		if err != nil {
+			return fmt.Errorf("%s at %d MiB: %w", c.info.Path, i*Segment>>20, err)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// scanner turns one segment after the other into extents. It belongs to one goroutine.
+type scanner struct {
+	*creator
+	ctx    context.Context
+	data   Writer
+	cutter *chunker.Chunker
+
+	buf    []byte // the segment's bytes; holes are zero
+	filled int    // how many of them are there
+	offset int64  // of the segment on the disk
+	length int    // of the segment
+	ranges []image.Extent
+	at     int // index in ranges of the one to be read next
+
+	extents []Extent
+	node    []byte
+}
+
+// segment scans segment i. It reports false when the disk ends before it.
+func (s *scanner) segment(i int64) (more bool, err error) {
+	s.offset, s.filled, s.at, s.extents = i*Segment, 0, 0, s.extents[:0]
+	if size := s.end.Load(); size >= 0 {
+		if s.offset >= size {
+			return false, nil
+		}
+		s.length = segmentLength(size, i)
+		if s.ranges, err = s.src.Map(s.offset, int64(s.length)); err != nil {
+			return false, err
+		}
+	} else if more, err := s.stream(); !more || err != nil {
+		return false, err
+	}
+	var parentRef child
+	var parent []Extent
+	if s.guides(i) {
+		if parentRef, err = s.parent.leafRef(s.ctx, i); err != nil {
+			return false, err
+		}
+		if parent, err = s.parent.extents(s.ctx, i, parentRef); err != nil {
+			return false, err
+		}
+	}
+	if err := s.scan(parent); err != nil {
+		return false, err
+	}
+	leaf, err := s.leaf(parentRef)
+	if err != nil {
+		return false, err
+	}
+	s.count(parent)
+	return true, s.builder.add(0, i, leaf)
+}
+
+// stream reads a whole segment of a source whose size is not known, since others wait for what comes after it.
+func (s *scanner) stream() (more bool, err error) {
+	n, err := s.src.ReadAt(s.buf, s.offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if err != nil {
+		// The end is here, or was found by another worker before.
+		s.end.CompareAndSwap(-1, s.offset+int64(n))
+	}
+	s.length, s.filled = n, n
+	s.ranges = append(s.ranges[:0], image.Extent{Offset: s.offset, Length: int64(n), Kind: image.Data})
+	s.countRead(n)
+	return n > 0, nil
+}
+
+// guides reports whether the parent has segment i, of the same length: where a disk ends, its last chunk ends too, and
+// says nothing of one that goes on.
+func (s *scanner) guides(i int64) bool {
+	return s.parent != nil && i < segments(s.parent.size) && segmentLength(s.parent.size, i) == s.length
+}
+
+func (s *scanner) countRead(n int) {
+	s.read.Add(int64(n))
+	s.counters.Read.Add(int64(n))
+}
+
+// fill makes sure that the first to bytes of the segment are in buf.
+func (s *scanner) fill(to int) error {
+	for s.filled < to {
+		e := s.ranges[s.at]
+		end := int(e.Offset + e.Length - s.offset)
+		if s.filled >= end {
+			s.at++
+			continue
+		}
+		if e.Kind != image.Data {
+			clear(s.buf[s.filled:end])
+			s.filled = end
+			continue
+		}
+		end = min(end, max(to, s.filled+readStep))
+		n, err := s.src.ReadAt(s.buf[s.filled:end], s.offset+int64(s.filled))
+		s.countRead(n)
+		if n < end-s.filled {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = fmt.Errorf("it became shorter while it was read: it ends at %d", s.offset+int64(s.filled+n))
+			}
+			return err
+		}
+		s.filled = end
+	}
+	return nil
+}
+
+// scan finds the extents of the segment. Those of the parent are tried first, at the places where it has them.
+func (s *scanner) scan(parent []Extent) error {
+	r := 0                 // the range of s.ranges that holds pos
+	guide, guideAt := 0, 0 // the parent's extent at or after pos, and where it starts
+	for pos := 0; pos < s.length; {
+		for int(s.ranges[r].Offset+s.ranges[r].Length-s.offset) <= pos {
+			r++
+		}
+		end := int(s.ranges[r].Offset + s.ranges[r].Length - s.offset)
+		if s.ranges[r].Kind != image.Data {
+			s.emit(Extent{Kind: holeOf(s.ranges[r].Kind), Blocks: blocksOf(end - pos)})
+			pos = end
+			continue
+		}
+		if err := s.fill(min(pos+s.o.Chunker.Max, s.length)); err != nil {
+			return err
+		}
+		if n := chunker.Zeros(s.buf[pos:min(s.filled, end)]); n > 0 {
+			s.emit(Extent{Kind: Zero, Blocks: blocksOf(n)})
+			pos += n
+			continue
+		}
+		for guide < len(parent) && guideAt < pos {
+			guideAt += parent[guide].Blocks * Block
+			guide++
+		}
+		var id ID
+		tried := 0 // bytes that id is of
+		if guide < len(parent) && guideAt == pos {
+			e := &parent[guide]
+			n := min(e.Blocks*Block, s.length-pos)
+			if !e.Kind.hole() {
+				if err := s.fill(pos + n); err != nil {
+					return err
+				}
+				id, tried = s.data.ID(s.buf[pos:pos+n]), n
+				if s.recognised(e, id) {
+					s.emit(*e)
+					pos += n
+					continue
+				}
+			}
+		}
+		n := s.cutter.Next(s.buf[pos:min(pos+s.o.Chunker.Max, s.length)])
+		if n != tried {
+			id = s.data.ID(s.buf[pos : pos+n])
+		}
+		added, err := s.data.Save(s.ctx, id, s.buf[pos:pos+n])
+		if err != nil {
+			return err
+		}
+		if added {
+			s.added.Add(int64(n))
+			s.counters.Added.Add(int64(n))
+		}
+		s.emit(Extent{Kind: Chunk, Blocks: blocksOf(n), ID: id})
+		pos += n
+	}
+	return nil
+}
+
+// recognised reports whether bytes that hash as id are those of the parent's extent e, and e can be used again.
+func (s *scanner) recognised(e *Extent, id ID) bool {
+	switch e.Kind {
+	case Chunk:
+		if id != e.ID {
+			return false
+		}
+	case Part:
+		if id != e.Digest {
+			return false
+		}
+	}
+	return s.o.ParentComplete || s.data.Has(e.ID)
+}
+
+// emit appends an extent; holes of one kind that meet become one.
+func (s *scanner) emit(e Extent) {
+	if last := len(s.extents) - 1; last >= 0 && e.Kind.hole() && s.extents[last].Kind == e.Kind {
+		s.extents[last].Blocks += e.Blocks
+		return
+	}
+	s.extents = append(s.extents, e)
+}
+
+// leaf saves the node of the segment's extents, unless the parent has the same.
+func (s *scanner) leaf(parent child) (child, error) {
+	if len(s.extents) == 1 && s.extents[0].Kind.hole() {
+		return child{hole: s.extents[0].Kind}, nil
+	}
+	s.node = appendLeaf(s.node[:0], s.extents)
+	id := s.data.ID(s.node)
+	if id == parent.id {
+		return parent, nil // it has just been read from the repository
+	}
+	s.treeMu.Lock()
+	defer s.treeMu.Unlock()
+	_, err := s.tree.Save(s.ctx, id, s.node)
+	return child{id: id}, err
+}
+
+// count adds the segment to the totals.
+func (s *scanner) count(parent []Extent) {
+	var used, chunks int64
+	at := 0
+	for i := range s.extents {
+		n := min(s.extents[i].Blocks*Block, s.length-at)
+		at += n
+		if !s.extents[i].Kind.hole() {
+			used += int64(n)
+			chunks++
+		}
+	}
+	if parent == nil {
+		parent = []Extent{{Kind: Zero, Blocks: blocksOf(s.length)}}
+	}
+	changed := int64(0)
+	diffExtents(parent, s.extents, s.length, func(r Range) { changed += r.Length })
+	s.used.Add(used)
+	s.chunks.Add(chunks)
+	s.changed.Add(changed)
+	s.counters.Changed.Add(changed)
+	s.counters.Scanned.Add(int64(s.length))
+}
