@@ -33,7 +33,7 @@ func settings(dir string, verify bool, logf func(string, ...any)) badger.Options
 	o.DetectConflicts = false
 	o.Compression = options.None
 	o.BlockCacheSize = 0
-	o.IndexCacheSize = 64 << 20
+	o.IndexCacheSize = 32 << 20 // a bound, should Badger ever use it: without encryption it reads table indexes in the mapped files
 	o.ChecksumVerificationMode = options.NoVerification
 	if verify {
 		o.ChecksumVerificationMode = options.OnTableRead
