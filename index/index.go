@@ -8,7 +8,7 @@
 //
 //	DIR/0, DIR/1, …    slots: complete, independent copies. A process owns the first slot that no other holds.
 //	  LOCK             flock(2) of the owner (LockFileEx on Windows); left in place
-//	  CURRENT          one JSON object, replaced atomically: which generation counts, and how it was left (state.go)
+//	  CURRENT          one JSON object, replaced atomically: which generation counts, and how it was left (slot.go)
 //	  g1/, g2/, …      generations, each one Badger database. Only the one in CURRENT counts; others are removed
 //
 // A generation is never repaired. When it cannot be opened, when the process died while opening it, or when its seals
