@@ -1,185 +1,180 @@
 package image
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-func goneHere(err error) bool {
-	return errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOMEDIUM) || errors.Is(err, unix.ESHUTDOWN) || errors.Is(err, unix.ENOTCONN)
+// device is a block device to read.
+type device struct {
+	*os.File
+	info Info
+
+	once   sync.Once
+	direct *os.File // the same device past the page cache, opened when it is needed; nil when it cannot be
 }
 
-// describe fills in what the system knows of an open file or device.
-func describe(f *os.File, info *Info) error {
+func openDevice(path string) (Source, error) {
+	info, err := place(path, "device")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("opening the disk: %w; reading a whole disk needs root, or membership in the group that owns it", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the disk: %w", err)
+	}
+	d := &device{File: f, info: info}
+	if _, err := deviceFacts(f, &d.info); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("opening the disk: %w", err)
+	}
+	if d.info.Size == 0 {
+		f.Close()
+		return nil, fmt.Errorf("%s has no bytes: it is a drive without a medium, or a loop device without a file", path)
+	}
+	return d, nil
+}
+
+func (d *device) Info() Info { return d.info }
+
+// Map of a device says that all is Data: what devices tell of unmapped parts does not promise zeros.
+func (d *device) Map(off, length int64) ([]Extent, error) {
+	return cover(nil, off, off+length, Data), nil
+}
+
+// ReadAt reads through the page cache, which knows only pages. Where a small piece cannot be read so, it is read past
+// the cache: then one bad sector does not take the good ones in its page with it.
+func (d *device) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.File.ReadAt(p, off)
+	if n == len(p) || len(p) > Block || !damaged(err) {
+		return n, err
+	}
+	sector := int64(d.info.SectorSize)
+	if sector <= 0 || off%sector != 0 || int64(len(p))%sector != 0 {
+		return n, err
+	}
+	d.once.Do(func() {
+		d.direct, _ = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", d.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
+	})
+	if d.direct == nil {
+		return n, err
+	}
+	// The kernel wants memory that is aligned as sectors are.
+	buf := make([]byte, 2*Block)
+	buf = buf[Block-int(uintptr(unsafe.Pointer(&buf[0]))%Block):][:len(p)]
+	if k, err := d.direct.ReadAt(buf, off); k < len(p) {
+		return n, err
+	}
+	return copy(p, buf), nil
+}
+
+func (d *device) Close() error {
+	if d.direct != nil {
+		d.direct.Close()
+	}
+	return d.File.Close()
+}
+
+// deviceFacts fills in what the kernel knows of the block device f, and returns where it is in use.
+func deviceFacts(f *os.File, info *Info) (inUse []use, err error) {
+	if info.Size, err = f.Seek(0, io.SeekEnd); err != nil {
+		return nil, fmt.Errorf("asking for the size of the device: %w", err)
+	}
+	sector, err := unix.IoctlGetUint32(int(f.Fd()), unix.BLKSSZGET)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the sector size of the device: %w", err)
+	}
+	info.SectorSize = int(sector)
 	st, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
+	number, ok := blockDevice(st)
 	if !ok {
-		return fmt.Errorf("%s: the system tells nothing of it", f.Name())
+		return nil, errors.New("it is not a block device any more")
 	}
-	switch mode := st.Mode(); {
-	case mode.IsRegular():
-		info.Type, info.Size = "file", st.Size()
-		info.ModTime, info.ChangeTime = st.ModTime(), time.Unix(sys.Ctim.Unix())
-		info.Inode, info.Device = sys.Ino, uint64(sys.Dev)
-		return nil
-	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
-		info.Type, info.Device = "device", uint64(sys.Rdev)
-	default:
-		return fmt.Errorf("%s is neither a file nor a block device (%s); to back up what a program prints, pipe it in and name - as the source", f.Name(), st.Mode().Type())
+	dir := folderOf(number)
+	info.Model, info.Serial = modelAndSerial(dir)
+	if inUse, err = usesOf(dir); err != nil {
+		return nil, err
 	}
-	if info.Size, err = deviceSize(f); err != nil {
-		return fmt.Errorf("asking for the size of %s: %w", f.Name(), err)
+	for _, u := range inUse {
+		if !u.swap {
+			info.Mounted = append(info.Mounted, u.where)
+		}
 	}
-	if info.SectorSize, err = unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET); err != nil {
-		return fmt.Errorf("asking for the sector size of %s: %w", f.Name(), err)
-	}
-	dir := sysDir(info.Device)
-	disk := dir
-	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		disk = filepath.Dir(dir)
-	}
-	info.Model, info.Serial = sysText(disk, "device/model"), sysText(disk, "device/serial")
-	if info.Serial == "" {
-		info.Serial = sysText(disk, "serial")
-	}
-	info.Mounted, err = inUse(dir)
-	return err
+	return inUse, nil
 }
 
-// deviceSize returns the bytes of a block device.
-func deviceSize(f *os.File) (int64, error) {
-	var size uint64
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 {
-		return 0, errno
-	}
-	return int64(size), nil
-}
-
-// sysDir returns the folder of a device in sysfs.
-func sysDir(device uint64) string {
-	link := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(device), unix.Minor(device))
+// folderOf returns the folder of a device in sysfs.
+func folderOf(number uint64) string {
+	link := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(number), unix.Minor(number))
 	if dir, err := filepath.EvalSymlinks(link); err == nil {
 		return dir
 	}
 	return link
 }
 
-func sysText(dir, name string) string {
-	text, err := os.ReadFile(filepath.Join(dir, name))
+// modelAndSerial reads the name plate of the device with the given folder in sysfs:
+//
+//	<disk>/device/model, device/serial   NVMe, MMC, some SCSI
+//	<disk>/serial                        virtio
+//	<disk>/device/vpd_pg80               SCSI and SATA: vital product data, page 80h
+//	<disk>/dm/name, dm/uuid              device mapper: LVM, encryption
+//	<disk>/<partition>/partition         its number; the name plate is that of the disk
+func modelAndSerial(dir string) (model, serial string) {
+	disk, part := dir, text(dir, "partition")
+	if part != "" {
+		disk = filepath.Dir(dir)
+	}
+	model = text(disk, "device/model")
+	for _, name := range []string{"device/serial", "serial"} {
+		if serial == "" {
+			serial = text(disk, name)
+		}
+	}
+	if serial == "" {
+		page, _ := os.ReadFile(filepath.Join(disk, "device/vpd_pg80")) // without it, there is no serial number
+		serial = serialOfPage(page)
+	}
+	if name := text(disk, "dm/name"); name != "" {
+		model, serial = name, text(disk, "dm/uuid")
+	}
+	// Two partitions of a disk are not the same disk.
+	if serial != "" && part != "" {
+		serial += "-part" + part
+	}
+	return model, serial
+}
+
+// serialOfPage finds the serial number in page 80h of a disk's vital product data (SPC-4, 7.8.14):
+//
+//	type u8 | page u8 = 0x80 | length u16, big endian | serial number, ASCII, padded with spaces
+func serialOfPage(page []byte) string {
+	if len(page) < 4 || page[1] != 0x80 {
+		return ""
+	}
+	length := int(page[2])<<8 | int(page[3])
+	return strings.Trim(string(page[4:min(len(page), 4+length)]), " \x00\n")
+}
+
+// text returns what is in a file of sysfs, without the space around it; "" when there is none.
+func text(dir, name string) string {
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(text))
-}
-
-// inUse lists where the device of a sysfs folder is mounted or used as swap: itself, its partitions, and what is built
-// on them (device mapper, RAID).
-func inUse(dir string) ([]string, error) {
-	mounts, err := mountPoints()
-	if err != nil {
-		return nil, err
-	}
-	var places []string
-	seen := map[string]bool{}
-	var visit func(dir string)
-	visit = func(dir string) {
-		if seen[dir] {
-			return
-		}
-		seen[dir] = true
-		places = append(places, mounts[sysText(dir, "dev")]...)
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return
-		}
-		for _, e := range entries {
-			if _, err := os.Stat(filepath.Join(dir, e.Name(), "partition")); err == nil {
-				visit(filepath.Join(dir, e.Name()))
-			}
-		}
-		holders, err := os.ReadDir(filepath.Join(dir, "holders"))
-		if err != nil {
-			return
-		}
-		for _, h := range holders {
-			if held, err := filepath.EvalSymlinks(filepath.Join(dir, "holders", h.Name())); err == nil {
-				visit(held)
-			}
-		}
-	}
-	visit(dir)
-	return places, nil
-}
-
-// mountPoints returns for each device, as "major:minor", where it is mounted (proc(5), mountinfo) or that it is swap.
-func mountPoints() (map[string][]string, error) {
-	places := map[string][]string{}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("asking what is mounted: %w", err)
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		point := unescape(fields[4])
-		device := fields[2]
-		// btrfs shows a device number of its own; the source field names the real one.
-		if dash := strings.Index(lines.Text(), " - "); dash >= 0 {
-			after := strings.Fields(lines.Text()[dash+3:])
-			if len(after) >= 2 && strings.HasPrefix(after[1], "/") {
-				if real := deviceNumber(unescape(after[1])); real != "" {
-					device = real
-				}
-			}
-		}
-		places[device] = append(places[device], point)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("asking what is mounted: %w", err)
-	}
-	swaps, err := os.ReadFile("/proc/swaps")
-	if err != nil {
-		return places, nil // a system without swap
-	}
-	for i, line := range strings.Split(string(swaps), "\n") {
-		if fields := strings.Fields(line); i > 0 && len(fields) > 0 {
-			if device := deviceNumber(unescape(fields[0])); device != "" {
-				places[device] = append(places[device], "swap")
-			}
-		}
-	}
-	return places, nil
-}
-
-// deviceNumber returns "major:minor" of a block device, or "".
-func deviceNumber(path string) string {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)))
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(text string) string {
-	for _, c := range []struct{ code, plain string }{{`\040`, " "}, {`\011`, "\t"}, {`\012`, "\n"}, {`\134`, `\`}} {
-		text = strings.ReplaceAll(text, c.code, c.plain)
-	}
-	return text
+	return strings.Trim(string(data), " \x00\n\t")
 }

@@ -2,104 +2,111 @@ package image
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
-	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
-func goneHere(err error) bool {
-	return errors.Is(err, windows.ERROR_NOT_READY) || errors.Is(err, windows.ERROR_DEV_NOT_EXIST) || errors.Is(err, windows.ERROR_DEVICE_NOT_CONNECTED)
+// deviceNames is how names of disks begin on Windows: \\.\PhysicalDrive0, \\.\C:
+const deviceNames = `\\.\`
+
+func isDeviceName(path string) bool       { return strings.HasPrefix(path, deviceNames) }
+func sameDeviceName(a, b string) bool     { return strings.EqualFold(a, b) }
+func sameDevice(_, _ fs.FileInfo) bool    { return false } // devices are known by their names
+func amongDevices(path string) bool       { return isDeviceName(path) }
+func checkFile(string, fs.FileInfo) error { return nil }
+
+// mountsOfFile: which virtual disks are attached is not asked on Windows.
+func mountsOfFile(fs.FileInfo) ([]string, error) { return nil, nil }
+
+func baseName(path string) string {
+	if isDeviceName(path) {
+		return path[len(deviceNames):]
+	}
+	return filepath.Base(path)
 }
 
-// isDevice reports whether a path names a disk or volume, as \\.\PhysicalDrive0 or \\.\C: do.
-func isDevice(path string) bool { return strings.HasPrefix(path, `\\.\`) }
-
-// describe fills in what the system knows of an open file or disk.
-func describe(f *os.File, info *Info) error {
-	if isDevice(f.Name()) {
-		info.Type = "device"
-		return deviceFacts(f, info)
+// identity fills in what tells a file from others, and when it was changed.
+func identity(f *os.File, _ fs.FileInfo, info *Info) error {
+	h := windows.Handle(f.Fd())
+	var file windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &file); err != nil {
+		return os.NewSyscallError("GetFileInformationByHandle", err)
 	}
-	st, err := f.Stat()
+	info.Inode = uint64(file.FileIndexHigh)<<32 | uint64(file.FileIndexLow)
+	info.Device = uint64(file.VolumeSerialNumber)
+	var basic struct { // FILE_BASIC_INFO; times in 100 ns
+		Creation, LastAccess, LastWrite, Change windows.Filetime
+		Attributes                              uint32
+	}
+	err := windows.GetFileInformationByHandleEx(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&basic)), uint32(unsafe.Sizeof(basic)))
 	if err != nil {
-		return err
+		return os.NewSyscallError("GetFileInformationByHandleEx", err)
 	}
-	if !st.Mode().IsRegular() {
-		return errors.New(f.Name() + " is neither a file nor a disk such as " + `\\.\PhysicalDrive0`)
-	}
-	var facts windows.ByHandleFileInformation
-	if err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &facts); err != nil {
-		return err
-	}
-	info.Type, info.Size, info.ModTime = "file", st.Size(), st.ModTime()
-	info.Inode, info.Device = uint64(facts.FileIndexHigh)<<32|uint64(facts.FileIndexLow), uint64(facts.VolumeSerialNumber)
+	info.ChangeTime = time.Unix(0, basic.Change.Nanoseconds())
 	return nil
 }
 
+// holes is Map of a file. Holes of NTFS files are read as the zeros that they are.
+func holes(_ *os.File, off, length int64) ([]Extent, error) {
+	return cover(nil, off, off+length, Data), nil
+}
+
+// damaged reports whether a read failed as it does on a damaged medium: other places may be readable.
+func damaged(err error) bool {
+	for _, code := range []windows.Errno{
+		windows.ERROR_CRC, windows.ERROR_SECTOR_NOT_FOUND, windows.ERROR_READ_FAULT, windows.ERROR_IO_DEVICE,
+		windows.ERROR_DISK_OPERATION_FAILED, windows.ERROR_SEM_TIMEOUT, windows.ERROR_FILE_CORRUPT,
+	} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// fsctlSetSparse and fsctlSetZeroData are of winioctl.h.
 const (
-	ioctlDiskGetLengthInfo    = 0x7405C // IOCTL_DISK_GET_LENGTH_INFO
-	ioctlDiskGetDriveGeometry = 0x70000 // IOCTL_DISK_GET_DRIVE_GEOMETRY
+	fsctlSetSparse   = 0x900C4
+	fsctlSetZeroData = 0x980C8
 )
 
-// deviceFacts asks a disk for its size and sector size (winioctl.h).
-func deviceFacts(f *os.File, info *Info) error {
+// makeSparse tells NTFS not to store what was never written. Filesystems that cannot do that store zeros.
+func makeSparse(f *os.File) {
 	var n uint32
-	h := windows.Handle(f.Fd())
-	err := windows.DeviceIoControl(h, ioctlDiskGetLengthInfo, nil, 0, (*byte)(unsafe.Pointer(&info.Size)), 8, &n, nil)
-	if err != nil {
-		return os.NewSyscallError("IOCTL_DISK_GET_LENGTH_INFO", err)
-	}
-	var geometry struct {
-		Cylinders                              int64
-		Media, Tracks, Sectors, BytesPerSector uint32
-	}
-	err = windows.DeviceIoControl(h, ioctlDiskGetDriveGeometry, nil, 0, (*byte)(unsafe.Pointer(&geometry)), uint32(unsafe.Sizeof(geometry)), &n, nil)
-	if err == nil {
-		info.SectorSize = int(geometry.BytesPerSector)
-	}
-	return nil
+	_ = windows.DeviceIoControl(windows.Handle(f.Fd()), fsctlSetSparse, nil, 0, nil, 0, &n, nil)
 }
 
-// Map implements Source. Holes of NTFS files are read as the zeros that they are.
-func (d *diskFile) Map(offset, length int64) ([]Extent, error) {
-	return []Extent{{offset, length, Data}}, nil
-}
-
-// openDevice opens a disk. Its volumes have to be dismounted: Windows refuses to write where one is in use.
-func openDevice(path string, size int64) (Target, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, targetError(path, err)
-	}
-	t := &target{diskFile: diskFile{File: f, info: Info{Name: path[len(`\\.\`):], Path: path}}, size: size}
-	if err := describe(f, &t.info); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if err := checkDevice(path, t.info, size); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return t, nil
-}
-
-func readOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
-
-// fsctlSetSparse is FSCTL_SET_SPARSE (winioctl.h).
-const fsctlSetSparse = 0x900C4
-
-// makeSparse tells NTFS not to allocate what is never written. Other file systems refuse, and do.
-func makeSparse(f *os.File) error {
+// punch makes a hole.
+func punch(f *os.File, off, length int64) error {
+	span := [2]int64{off, off + length}
 	var n uint32
-	err := windows.DeviceIoControl(windows.Handle(f.Fd()), fsctlSetSparse, nil, 0, nil, 0, &n, nil)
-	if errors.Is(err, windows.ERROR_INVALID_FUNCTION) || errors.Is(err, syscall.EWINDOWS) {
-		return nil
-	}
-	return err
+	return windows.DeviceIoControl(windows.Handle(f.Fd()), fsctlSetZeroData, (*byte)(unsafe.Pointer(&span)), uint32(unsafe.Sizeof(span)), nil, 0, &n, nil)
 }
 
-// punch is not done: zeros are written.
-func punch(*os.File, string, int64, int64) error { return errors.ErrUnsupported }
+// forget: Windows has no way to drop what it keeps in memory of one file.
+func forget(*os.File) {}
+
+// syncFolder: NTFS keeps names in its journal; folders cannot be synced.
+func syncFolder(string) error { return nil }
+
+// tooLarge reports whether a file cannot have the size that was asked for.
+func tooLarge(err error) bool { return errors.Is(err, windows.ERROR_FILE_TOO_LARGE) }
+
+// notWritable returns why a target cannot be opened for writing, and what to do; "" when it is no question of that.
+func notWritable(err error) (reason, advice string) {
+	switch {
+	case errors.Is(err, windows.ERROR_WRITE_PROTECT):
+		return "is read-only", "choose another target"
+	case errors.Is(err, windows.ERROR_SHARING_VIOLATION):
+		return "is in use by another program", "stop that first, or choose another target"
+	case errors.Is(err, fs.ErrPermission):
+		return "cannot be written by this user", "run as administrator, or choose another target"
+	}
+	return "", ""
+}

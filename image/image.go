@@ -1,10 +1,15 @@
-// Package image has disks as bytes: files, block devices and streams to read from, files and block devices to restore to.
+// Package image reads and writes disks as bytes: image files, block devices, and streams such as standard input.
 //
-//	Source   what a backup reads: bytes at offsets, and a map that tells where there is nothing to read
-//	Target   what a restore writes
-//	Salvage  a Source of a disk with unreadable places
+// A disk is a run of bytes in blocks of 4096; its last block may be shorter. Map tells which runs need not be read:
 //
-// Holes and writes are in blocks of 4096 bytes; a disk's last block may be shorter.
+//	disk   ├──Data──┼───Sparse───┼──Data──┼─Sparse─┤
+//	block  0   1    2    3   4   5    6   7   8    9-   (Size need not be a multiple of anything)
+//
+// Holes are rounded inward to whole blocks, so that a block with one stored byte is Data as a whole. Only files have
+// holes here: what a device says of its unused parts is no promise of what it reads as, and is not asked for.
+//
+// Where a disk cannot be read, Salvage makes a source that goes on beside the damage and tells where it was. Where one
+// is to be written, OpenTarget first looks whether that would destroy something that is in use.
 package image
 
 import (
@@ -13,124 +18,90 @@ import (
 	"time"
 )
 
-// Block is the unit in which holes are reported, in bytes.
+// Block is the unit of all holes, in bytes.
 const Block = 4096
 
-// Kind says what a range of a disk holds, as far as is known without reading it.
+// Kind says what is in a run of bytes, and why it need not be read.
 type Kind byte
 
+// The kinds. All but Data read as zeros.
 const (
-	Data       Kind = iota // to be read
-	Sparse                 // a hole in the file
-	Zero                   // zeros
-	Free                   // free in its filesystem
-	Excluded               // left out because the user said so
-	Unreadable             // known to be unreadable
+	Data       Kind = iota
+	Sparse          // a hole of the file
+	Zero            // stored, but nothing but zeros: found by who reads
+	Free            // not in use by the filesystem on the disk
+	Excluded        // left out by the user
+	Unreadable      // see Bad: found by who reads
 )
 
-// Extent is a range of bytes of one kind.
+// Extent is a run of bytes of one kind.
 type Extent struct {
 	Offset, Length int64
 	Kind           Kind
 }
 
-// Info describes a disk.
+// Info is what is known of a disk when it is opened. What is not known is zero.
 type Info struct {
-	Name                string // "sda", "disk.img"
-	Path                string // absolute, as the user named it
-	Type                string // "file", "device" or "stream"
-	Size                int64  // bytes; -1 for a stream
-	SectorSize          int    // logical, bytes; 0 when unknown
-	Model, Serial       string // of a device, where the system tells
-	ModTime, ChangeTime time.Time
-	Inode, Device       uint64
-	Mounted             []string // where it, or something on it, is in use
+	Name       string // the last part of Path, or the name that was given to a stream
+	Path       string // absolute, links not resolved; of a stream its name
+	Type       string // "file", "device" or "stream"
+	Size       int64  // bytes; -1: not known before the end
+	SectorSize int    // bytes, of a device: the smallest piece that it reads
+	Model      string // of a device
+	Serial     string // of a device, the same on every machine; of a partition, the disk's with "-part" and its number
+
+	ModTime, ChangeTime time.Time // of a file
+	Inode, Device       uint64    // of a file: together its identity on one machine
+
+	// Mounted are the places where filesystems on it are mounted: on the device or file itself, on its partitions, and
+	// on what is built of them (encryption, logical volumes, RAID).
+	Mounted []string
 }
 
-// Source is a disk to be read.
+// Source is a disk to read. All methods but Close may be called at the same time from many goroutines.
 type Source interface {
-	// ReadAt is as io.ReaderAt has it; it returns fewer bytes than asked for without another error only at the real end,
-	// with io.EOF. It may be called concurrently.
+	// ReadAt reads len(p) bytes; less only with an error, which is io.EOF at the real end alone.
 	io.ReaderAt
-
 	Info() Info
-
-	// Map tells what the range holds: extents in order that cover it exactly and meet at block boundaries. Everything that is
-	// not Data reads as zeros. It may be called concurrently.
-	Map(offset, length int64) ([]Extent, error)
-
+	// Map tells what is in length bytes from off: extents in order, adjacent, covering exactly that. off is a multiple
+	// of Block, and so is the end of the range unless it is that of the disk. Bytes that were there when the source
+	// was opened and are gone are Data: reading them tells.
+	Map(off, length int64) ([]Extent, error)
 	Close() error
 }
 
-// Target is a disk to be written.
+// Target is a disk to write. All methods but Sync and Close may be called at the same time from many goroutines, for
+// ranges that do not overlap.
 type Target interface {
 	io.ReaderAt
-	io.WriterAt // concurrent calls for ranges that do not overlap
-
+	io.WriterAt
+	// Info of a file gives the size that was asked for; of a device its own, which may be more.
 	Info() Info
-
-	// Map is as Source has it.
-	Map(offset, length int64) ([]Extent, error)
-
-	// Fresh reports whether the target was made by OpenTarget and is one hole.
+	// Map is that of Source: which parts are holes already.
+	Map(off, length int64) ([]Extent, error)
+	// Fresh reports whether nothing is on the target: it is one hole.
 	Fresh() bool
-
-	// Zero makes a range read as zeros, as a hole where that is possible.
-	Zero(offset, length int64) error
-
-	// Sync returns when all that was written survives a power cut.
+	// Zero makes length bytes from off read as zeros. In a file they become a hole where its filesystem has holes.
+	Zero(off, length int64) error
+	// Sync says that the disk is complete: a file that was larger before is cut to size, and when Sync returns nil
+	// everything survives a power cut. What is read afterwards comes from the medium, as far as the system allows.
 	Sync() error
-
-	// Close ends the restore. A file that was longer than the disk is cut to its size.
+	// Close lets go of the target as it is. Without Sync, a file that was larger still is.
 	Close() error
 }
 
-// ErrUnsafe says that writing to a target would do harm, or cannot work. The error that wraps it names the target, the
-// reason, and what to do.
+// ErrUnsafe is the error of a target that must not or cannot be written: it is in use, read-only, too small, or not a
+// disk. The message names the target, the reason, and what to do.
 var ErrUnsafe = errors.New("unsafe target")
 
-// roundDown and roundUp move an offset to a block boundary.
-func roundDown(n int64) int64 { return n &^ (Block - 1) }
-func roundUp(n int64) int64   { return (n + Block - 1) &^ (Block - 1) }
-
-// mapHoles makes a map out of the seek operations of a file (lseek(2), SEEK_DATA and SEEK_HOLE): data returns where the
-// next data at or after an offset begin, hole where they end; both return io.EOF when there are none before the end.
-func mapHoles(offset, length int64, data, hole func(int64) (int64, error)) ([]Extent, error) {
-	var list []Extent
-	end := offset + length
-	add := func(to int64, kind Kind) {
-		if to = min(to, end); to > offset {
-			list = append(list, Extent{offset, to - offset, kind})
-			offset = to
-		}
+// cover appends the run from off to end to list, as part of the last extent where that is of the same kind.
+func cover(list []Extent, off, end int64, kind Kind) []Extent {
+	if end <= off {
+		return list
 	}
-	for offset < end {
-		start, err := data(offset)
-		if errors.Is(err, io.EOF) {
-			add(end, Sparse)
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		add(roundDown(max(start, offset)), Sparse)
-		if offset >= end {
-			break
-		}
-		stop, err := hole(max(start, offset))
-		if errors.Is(err, io.EOF) {
-			stop, err = end, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		stop = roundUp(max(stop, offset+1))
-		if last := len(list) - 1; last >= 0 && list[last].Kind == Data {
-			list[last].Length += min(stop, end) - offset
-			offset = min(stop, end)
-			continue
-		}
-		add(stop, Data)
+	if last := len(list) - 1; last >= 0 && list[last].Kind == kind {
+		list[last].Length += end - off
+		return list
 	}
-	return list, nil
+	return append(list, Extent{Offset: off, Length: end - off, Kind: kind})
 }

@@ -2,33 +2,52 @@ package image
 
 import (
 	"errors"
-	"fmt"
-	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// Map implements Source. A file system may tell of holes where there are none only if it is broken; devices are not
-// asked, since none of them knows better than to read.
-func (d *diskFile) Map(offset, length int64) ([]Extent, error) {
-	if d.info.Type != "file" {
-		return []Extent{{offset, length, Data}}, nil
-	}
-	seek := func(whence int) func(int64) (int64, error) {
-		return func(at int64) (int64, error) {
-			at, err := unix.Seek(int(d.Fd()), at, whence)
-			if errors.Is(err, unix.ENXIO) {
-				return 0, io.EOF
+// holes is Map of a file.
+func holes(f *os.File, off, length int64) ([]Extent, error) {
+	var list []Extent
+	end := off + length
+	for at := off; at < end; {
+		data, err := f.Seek(at, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO):
+			// A hole up to the end of the file. That may have come closer: what is gone is not a hole.
+			st, err := f.Stat()
+			if err != nil {
+				return nil, err
 			}
-			return at, err
+			hole := end
+			if st.Size() < end {
+				hole = max(at, st.Size()/Block*Block)
+			}
+			return cover(cover(list, at, hole, Sparse), hole, end, Data), nil
+		case noHoles(err):
+			return cover(list, at, end, Data), nil
+		case err != nil:
+			return nil, err
+		case data >= end:
+			return cover(list, at, end, Sparse), nil
 		}
-	}
-	list, err := mapHoles(offset, length, seek(unix.SEEK_DATA), seek(unix.SEEK_HOLE))
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		return []Extent{{offset, length, Data}}, nil // a file system that does not know the question
-	}
-	if err != nil {
-		return nil, fmt.Errorf("asking for the holes of %s: %w", d.info.Path, err)
+		start := max(at, data/Block*Block)
+		list = cover(list, at, start, Sparse)
+		next, err := f.Seek(max(at, data), unix.SEEK_HOLE)
+		if err != nil || next > end-Block {
+			// Also an error: the file became shorter just now, or has trouble that reading it will tell.
+			next = end
+		} else {
+			next = (max(next, data+1) + Block - 1) / Block * Block
+		}
+		list = cover(list, start, next, Data)
+		at = next
 	}
 	return list, nil
+}
+
+// noHoles reports whether err says that a filesystem does not tell holes.
+func noHoles(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }

@@ -3,45 +3,69 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
-// unsafeTarget returns an ErrUnsafe.
-func unsafeTarget(path, format string, a ...any) error {
-	return fmt.Errorf("%w: %s %s", ErrUnsafe, path, fmt.Sprintf(format, a...))
+// refuse makes an ErrUnsafe.
+func refuse(path, reason, advice string) error {
+	return fmt.Errorf("%w: %s %s; %s", ErrUnsafe, path, reason, advice)
 }
 
-// OpenTarget opens the target of a restore of a disk of size bytes. A file that does not exist is made; one that does is
-// written in place, and cut to size at Close. A block device has to be large enough and not in use. Everything that
-// would do harm is ErrUnsafe.
+// OpenTarget opens a file or block device path to be written with a disk of size bytes. A file is made, sparse and for
+// its owner alone, when there is none; otherwise it is used in place, and longer at once if it is shorter than size. A
+// device is opened exclusively: nobody can mount it until Close. Nothing on it changes before the first write.
+//
+// The error is ErrUnsafe for a target that is mounted, used as swap or by something else (also a partition of it, or
+// what is built of it), read-only, too small, or neither a file nor a device.
 func OpenTarget(path string, size int64) (Target, error) {
-	st, err := os.Stat(path)
+	kind, err := kindOf(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return newFile(path, size)
+		return createFile(path, size)
 	case err != nil:
 		return nil, fmt.Errorf("opening the target: %w", err)
-	case st.IsDir():
-		return nil, unsafeTarget(path, "is a folder: name a file in it, or a device")
-	case st.Mode().IsRegular():
-		return openFile(path, size)
-	case st.Mode()&os.ModeDevice != 0 && st.Mode()&os.ModeCharDevice == 0:
-		return openDevice(path, size)
 	}
-	return nil, unsafeTarget(path, "is neither a file nor a block device")
+	switch kind {
+	case "file":
+		return openFileTarget(path, size)
+	case "device":
+		return openDeviceTarget(path, size)
+	case "folder":
+		return nil, refuse(path, "is a folder", "name a file in it")
+	case "pipe":
+		return nil, refuse(path, "is a pipe", "restore to a file or a device")
+	}
+	return nil, refuse(path, "is "+kind, "restore to a file or a device")
 }
 
-// newFile makes a file that is one hole.
-func newFile(path string, size int64) (Target, error) {
+// fileTarget is a regular file to write.
+type fileTarget struct {
+	*os.File
+	info  Info
+	made  bool // by OpenTarget
+	fresh bool
+}
+
+// createFile makes the file path, which does not exist.
+func createFile(path string, size int64) (Target, error) {
+	info, err := place(path, "file")
+	if err != nil {
+		return nil, err
+	}
+	if amongDevices(info.Path) {
+		// A file there takes memory instead of a disk, and is the sign of a name mistyped.
+		return nil, refuse(path, "does not exist", "devices that do are listed by lsblk")
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, targetError(path, err)
+		return nil, cannotWrite(path, err)
 	}
-	t, err := sized(f, size, true)
-	if err != nil {
+	makeSparse(f)
+	t := &fileTarget{File: f, info: info, made: true, fresh: true}
+	if err := t.grow(size); err != nil {
 		f.Close()
 		os.Remove(path)
 		return nil, err
@@ -49,103 +73,104 @@ func newFile(path string, size int64) (Target, error) {
 	return t, nil
 }
 
-// openFile opens a file that exists.
-func openFile(path string, size int64) (Target, error) {
+// openFileTarget opens the file path, which exists.
+func openFileTarget(path string, size int64) (Target, error) {
+	info, err := place(path, "file")
+	if err != nil {
+		return nil, err
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the target: %w", err)
+	}
+	if err := checkFile(path, st); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, targetError(path, err)
+		return nil, cannotWrite(path, err)
 	}
-	t, err := sized(f, size, false)
-	if err != nil {
+	makeSparse(f)
+	t := &fileTarget{File: f, info: info}
+	if err := t.grow(size); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// targetError explains why a target cannot be opened.
-func targetError(path string, err error) error {
-	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
-		return unsafeTarget(path, "cannot be written (%v): it, or the file system it is on, is read-only, or belongs to another user", errors.Unwrap(err))
+// cannotWrite says why opening path for writing failed.
+func cannotWrite(path string, err error) error {
+	if reason, advice := notWritable(err); reason != "" {
+		return refuse(path, reason, advice)
 	}
 	return fmt.Errorf("opening the target: %w", err)
 }
 
-// sized makes a target of a file, which is made long enough.
-func sized(f *os.File, size int64, fresh bool) (*target, error) {
-	t := &target{diskFile: diskFile{File: f, info: Info{Name: filepath.Base(f.Name()), Path: absolute(f.Name())}}, size: size, fresh: fresh}
-	if err := describe(f, &t.info); err != nil {
-		return nil, err
+// grow makes the file at least size bytes long, and fills in what is known of it.
+func (t *fileTarget) grow(size int64) error {
+	if err := fileFacts(t.File, &t.info); err != nil {
+		return fmt.Errorf("opening the target: %w", err)
 	}
 	if t.info.Size == 0 {
 		t.fresh = true
 	}
 	if t.info.Size < size {
-		if err := makeSparse(f); err != nil {
-			return nil, fmt.Errorf("making %s sparse: %w", f.Name(), err)
+		if err := t.Truncate(size); err != nil {
+			if tooLarge(err) {
+				return refuse(t.info.Path, fmt.Sprintf("cannot become %d bytes long: its filesystem has no files of that size", size),
+					"choose a target on another filesystem, or a device")
+			}
+			return fmt.Errorf("making the target %d bytes long: %w", size, err)
 		}
-		if err := f.Truncate(size); err != nil {
-			return nil, fmt.Errorf("making %s %d bytes long: %w", f.Name(), size, err)
-		}
 	}
-	return t, nil
-}
-
-// checkDevice reports why a device must not be overwritten with a disk of size bytes.
-func checkDevice(path string, info Info, size int64) error {
-	if len(info.Mounted) > 0 {
-		return unsafeTarget(path, "is in use (%s): unmount it, or boot a rescue system to restore the system disk", strings.Join(info.Mounted, ", "))
-	}
-	if info.Size < size {
-		return unsafeTarget(path, "has %d bytes, %d too few for the disk, which has %d: name a larger one", info.Size, size-info.Size, size)
-	}
+	t.info.Size = size
 	return nil
 }
 
-// target is a file or device that is being written.
-type target struct {
-	diskFile
-	size  int64 // of the disk that is restored
-	fresh bool
-}
+func (t *fileTarget) Info() Info  { return t.info }
+func (t *fileTarget) Fresh() bool { return t.fresh }
 
-func (t *target) Fresh() bool { return t.fresh }
+func (t *fileTarget) Map(off, length int64) ([]Extent, error) { return holes(t.File, off, length) }
 
-// Zero implements Target.
-func (t *target) Zero(offset, length int64) error {
-	if punch(t.File, t.info.Type, offset, length) == nil {
+func (t *fileTarget) Zero(off, length int64) error {
+	if length <= 0 || punch(t.File, off, length) == nil {
 		return nil
 	}
+	return writeZeros(t.File, off, length)
+}
+
+func (t *fileTarget) Sync() error {
+	st, err := t.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at the target: %w", err)
+	}
+	if st.Size() > t.info.Size {
+		if err := t.Truncate(t.info.Size); err != nil {
+			return fmt.Errorf("cutting the target to %d bytes: %w", t.info.Size, err)
+		}
+	}
+	if err := t.File.Sync(); err != nil {
+		return fmt.Errorf("making the target durable: %w", err)
+	}
+	if t.made {
+		if err := syncFolder(filepath.Dir(t.info.Path)); err != nil {
+			return fmt.Errorf("making the target's name durable: %w", err)
+		}
+	}
+	forget(t.File)
+	return nil
+}
+
+// writeZeros writes length zeros at off.
+func writeZeros(w io.WriterAt, off, length int64) error {
 	zeros := make([]byte, min(length, 1<<20))
-	for end := offset + length; offset < end; {
-		n, err := t.WriteAt(zeros[:min(int64(len(zeros)), end-offset)], offset)
+	for length > 0 {
+		n, err := w.WriteAt(zeros[:min(length, int64(len(zeros)))], off)
 		if err != nil {
 			return err
 		}
-		offset += int64(n)
+		off, length = off+int64(n), length-int64(n)
 	}
 	return nil
-}
-
-// Sync implements Target.
-func (t *target) Sync() error {
-	if err := t.File.Sync(); err != nil {
-		return fmt.Errorf("making %s durable: %w", t.info.Path, err)
-	}
-	return nil
-}
-
-// Close implements Target.
-func (t *target) Close() error {
-	if t.info.Type == "file" && t.info.Size > t.size {
-		if err := t.Truncate(t.size); err != nil {
-			t.File.Close()
-			return fmt.Errorf("cutting %s to %d bytes: %w", t.info.Path, t.size, err)
-		}
-		if err := t.Sync(); err != nil {
-			t.File.Close()
-			return err
-		}
-	}
-	return t.File.Close()
 }
