@@ -39,8 +39,9 @@ type Counters struct {
 	Added   atomic.Int64
 }
 
-// readStep is how much is read at once, in bytes: little enough to be hashed while it is in the processor's cache.
-const readStep = 512 << 10
+// window is how much of a segment is in memory at once, in bytes: little enough to be hashed while it is in the
+// processor's cache, and more than any chunk.
+const window = 1 << 20
 
 // Create reads a disk and saves what the repository lacks of it. It returns the disk with its tree, ready for a record;
 // Stats.Stored is left to the caller, who knows what the repository stored. The result does not depend on the number of
@@ -109,7 +110,12 @@ func (c *creator) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &scanner{creator: c, ctx: ctx, data: data, cutter: chunker.New(c.o.Chunker), buf: make([]byte, Segment)}
+	s := &scanner{creator: c, ctx: ctx, data: data, cutter: chunker.New(c.o.Chunker)}
+	if c.info.Size < 0 {
+		s.buf = make([]byte, Segment)
+	} else {
+		s.buf = make([]byte, window)
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -132,10 +138,11 @@ type scanner struct {
 	data   Writer
 	cutter *chunker.Chunker
 
-	buf    []byte // the segment's bytes; holes are zero
-	filled int    // how many of them are there
-	offset int64  // of the segment on the disk
-	length int    // of the segment
+	buf    []byte // bytes of the segment from base on; holes are zero
+	base   int
+	filled int   // where the bytes in buf end, in the segment
+	offset int64 // of the segment on the disk
+	length int   // of the segment
 	ranges []image.Extent
 	at     int // index in ranges of the one to be read next
 
@@ -145,7 +152,7 @@ type scanner struct {
 
 // segment scans segment i. It reports false when the disk ends before it.
 func (s *scanner) segment(i int64) (more bool, err error) {
-	s.offset, s.filled, s.at, s.extents = i*Segment, 0, 0, s.extents[:0]
+	s.offset, s.base, s.filled, s.at, s.extents = i*Segment, 0, 0, 0, s.extents[:0]
 	if size := s.end.Load(); size >= 0 {
 		if s.offset >= size {
 			return false, nil
@@ -205,30 +212,45 @@ func (s *scanner) countRead(n int) {
 	s.counters.Read.Add(int64(n))
 }
 
-// fill makes sure that the first to bytes of the segment are in buf.
-func (s *scanner) fill(to int) error {
-	for s.filled < to {
-		e := s.ranges[s.at]
-		end := int(e.Offset + e.Length - s.offset)
-		if s.filled >= end {
+// bytes returns the bytes of the segment from pos to end. They are valid until the next call, which must not go back
+// before pos. end is at most the length of the segment, and not more than a window from pos.
+func (s *scanner) bytes(pos, end int) ([]byte, error) {
+	if end > s.filled {
+		if err := s.fill(pos, end); err != nil {
+			return nil, err
+		}
+	}
+	return s.buf[pos-s.base : end-s.base], nil
+}
+
+// fill reads on until the bytes up to end are in buf, and some more; it lets go of those before pos.
+func (s *scanner) fill(pos, end int) error {
+	if end-s.base > len(s.buf) {
+		keep := max(0, s.filled-pos)
+		copy(s.buf, s.buf[s.filled-keep-s.base:s.filled-s.base])
+		s.base = pos
+		s.filled = max(s.filled, pos)
+	}
+	for s.filled < end {
+		for int(s.ranges[s.at].Offset+s.ranges[s.at].Length-s.offset) <= s.filled {
 			s.at++
-			continue
 		}
-		if e.Kind != image.Data {
-			clear(s.buf[s.filled:end])
-			s.filled = end
-			continue
-		}
-		end = min(end, max(to, s.filled+readStep))
-		n, err := s.src.ReadAt(s.buf[s.filled:end], s.offset+int64(s.filled))
-		s.countRead(n)
-		if n < end-s.filled {
-			if err == nil || errors.Is(err, io.EOF) {
-				err = fmt.Errorf("it became shorter while it was read: it ends at %d", s.offset+int64(s.filled+n))
+		e := s.ranges[s.at]
+		stop := min(int(e.Offset+e.Length-s.offset), s.base+len(s.buf))
+		part := s.buf[s.filled-s.base : stop-s.base]
+		if e.Kind == image.Data {
+			n, err := s.src.ReadAt(part, s.offset+int64(s.filled))
+			s.countRead(n)
+			if n < len(part) {
+				if err == nil || errors.Is(err, io.EOF) {
+					err = fmt.Errorf("it became shorter while it was read: it ends at %d", s.offset+int64(s.filled+n))
+				}
+				return err
 			}
-			return err
+		} else {
+			clear(part)
 		}
-		s.filled = end
+		s.filled = stop
 	}
 	return nil
 }
@@ -247,10 +269,12 @@ func (s *scanner) scan(parent []Extent) error {
 			pos = end
 			continue
 		}
-		if err := s.fill(min(pos+s.o.Chunker.Max, s.length)); err != nil {
+		first, err := s.bytes(pos, min(pos+Block, s.length))
+		if err != nil {
 			return err
 		}
-		if n := chunker.Zeros(s.buf[pos:min(s.filled, end)]); n > 0 {
+		if chunker.IsZero(first) {
+			n := chunker.Zeros(s.buf[pos-s.base : min(s.filled, end)-s.base])
 			s.emit(Extent{Kind: Zero, Blocks: blocksOf(n)})
 			pos += n
 			continue
@@ -261,35 +285,38 @@ func (s *scanner) scan(parent []Extent) error {
 		}
 		var id ID
 		tried := 0 // bytes that id is of
-		if guide < len(parent) && guideAt == pos {
+		if guide < len(parent) && guideAt == pos && !parent[guide].Kind.hole() {
 			e := &parent[guide]
 			n := min(e.Blocks*Block, s.length-pos)
-			if !e.Kind.hole() {
-				if err := s.fill(pos + n); err != nil {
-					return err
-				}
-				id, tried = s.data.ID(s.buf[pos:pos+n]), n
-				if s.recognised(e, id) {
-					s.emit(*e)
-					pos += n
-					continue
-				}
+			data, err := s.bytes(pos, pos+n)
+			if err != nil {
+				return err
+			}
+			id, tried = s.data.ID(data), n
+			if s.recognised(e, id) {
+				s.emit(*e)
+				pos += n
+				continue
 			}
 		}
-		n := s.cutter.Next(s.buf[pos:min(pos+s.o.Chunker.Max, s.length)])
-		if n != tried {
-			id = s.data.ID(s.buf[pos : pos+n])
+		data, err := s.bytes(pos, min(pos+s.o.Chunker.Max, s.length))
+		if err != nil {
+			return err
 		}
-		added, err := s.data.Save(s.ctx, id, s.buf[pos:pos+n])
+		data = data[:s.cutter.Next(data)]
+		if len(data) != tried {
+			id = s.data.ID(data)
+		}
+		added, err := s.data.Save(s.ctx, id, data)
 		if err != nil {
 			return err
 		}
 		if added {
-			s.added.Add(int64(n))
-			s.counters.Added.Add(int64(n))
+			s.added.Add(int64(len(data)))
+			s.counters.Added.Add(int64(len(data)))
 		}
-		s.emit(Extent{Kind: Chunk, Blocks: blocksOf(n), ID: id})
-		pos += n
+		s.emit(Extent{Kind: Chunk, Blocks: blocksOf(len(data)), ID: id})
+		pos += len(data)
 	}
 	return nil
 }
