@@ -14,10 +14,16 @@ import (
 
 // drawDisk makes a disk of a few segments with data, zeros and holes of all kinds.
 func drawDisk(t *rapid.T) *disk {
-	size := rapid.IntRange(1, 3*Segment).Draw(t, "size")
+	size := drawSize(t)
 	d := &disk{data: make([]byte, size), holes: map[int64]image.Kind{}, fresh: true}
 	drawEdits(t, d, rapid.IntRange(1, 20).Draw(t, "runs"))
 	return d
+}
+
+// drawSize is small most of the time, and a few segments now and then.
+func drawSize(t *rapid.T) int {
+	limit := rapid.SampledFrom([]int{Block, 2 << 20, 2 << 20, 2 << 20, 2 << 20, 2 << 20, 5 << 20, 2*Segment + 1<<20}).Draw(t, "limit")
+	return rapid.IntRange(1, limit).Draw(t, "size")
 }
 
 // drawEdits changes n runs of d: new data, data from elsewhere on it, zeros, holes, single blocks.
@@ -71,7 +77,7 @@ func TestGuidedEqualsUnguided(t *testing.T) {
 		for day := range rapid.IntRange(1, 3).Draw(t, "days") {
 			drawEdits(t, d, rapid.IntRange(0, 6).Draw(t, "edits"))
 			if rapid.IntRange(0, 4).Draw(t, "resize") == 0 {
-				size := rapid.IntRange(1, 3*Segment).Draw(t, "new size")
+				size := drawSize(t)
 				resized := make([]byte, size)
 				copy(resized, d.data)
 				d.data = resized

@@ -104,7 +104,7 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 		other.holes = map[int64]image.Kind{}
 		drawEdits(t, other, rapid.IntRange(0, 4).Draw(t, "edits"))
 		if rapid.IntRange(0, 3).Draw(t, "resize") == 0 {
-			resized := make([]byte, rapid.IntRange(1, 3*Segment).Draw(t, "size"))
+			resized := make([]byte, drawSize(t))
 			copy(resized, other.data)
 			other.data, other.holes = resized, map[int64]image.Kind{}
 		}
