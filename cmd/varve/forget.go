@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"varve/repo"
+	"varve/snapshot"
+)
+
+type forgetOptions struct {
+	filter filterFlags
+
+	last, hourly, daily, weekly, monthly, yearly                                 keepCount
+	within, withinHourly, withinDaily, withinWeekly, withinMonthly, withinYearly span
+
+	keepTags  tagLists
+	groupBy   string
+	dryRun    bool
+	compact   bool
+	prune     bool
+	removeAll bool
+	pruneWith pruneFlags
+}
+
+func (a *app) forgetCommand() *cobra.Command {
+	var o forgetOptions
+	c := &cobra.Command{
+		Use:   "forget [flags] [SNAPSHOT...]",
+		Short: "remove snapshots, by a policy or by name",
+		Long: `The forget command removes snapshots: those that are named, or else those that no --keep flag keeps. Each host and set of
+disks is looked at by itself (--group-by). What the snapshots held stays in the repository until it is pruned, which
+--prune does at once.
+
+--keep-daily 7 keeps the newest snapshot of each of the last 7 days that have one, and so on; a snapshot that any flag keeps
+is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest. Held snapshots are kept.
+
+It refuses to remove all snapshots of a group. It needs the repository for itself.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
+		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune
+  varve forget --keep-within 30d --dry-run
+  varve forget 1a2b3c4d`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 && !o.policy().Empty() {
+				return errors.New("name snapshots, or say with --keep flags which stay, not both")
+			}
+			p, err := o.pruneWith.options(o.dryRun)
+			if err != nil {
+				return err
+			}
+			return a.with(c.Context(), func(r *repo.Repository) error { return a.forget(c.Context(), r, o, p, args) })
+		},
+	}
+	f := c.Flags()
+	f.VarP(&o.last, "keep-last", "l", "keep the newest `n` snapshots (or \"unlimited\", here and below)")
+	f.VarP(&o.hourly, "keep-hourly", "H", "keep one snapshot of each of the last `n` hours")
+	f.VarP(&o.daily, "keep-daily", "d", "keep one snapshot of each of the last `n` days")
+	f.VarP(&o.weekly, "keep-weekly", "w", "keep one snapshot of each of the last `n` weeks")
+	f.VarP(&o.monthly, "keep-monthly", "m", "keep one snapshot of each of the last `n` months")
+	f.VarP(&o.yearly, "keep-yearly", "y", "keep one snapshot of each of the last `n` years")
+	f.Var(&o.within, "keep-within", "keep what is not older than this `span`, as 1y5m7d2h, counted from the newest")
+	f.Var(&o.withinHourly, "keep-within-hourly", "keep one snapshot an hour within this `span`")
+	f.Var(&o.withinDaily, "keep-within-daily", "keep one snapshot a day within this `span`")
+	f.Var(&o.withinWeekly, "keep-within-weekly", "keep one snapshot a week within this `span`")
+	f.Var(&o.withinMonthly, "keep-within-monthly", "keep one snapshot a month within this `span`")
+	f.Var(&o.withinYearly, "keep-within-yearly", "keep one snapshot a year within this `span`")
+	f.Var(&o.keepTags, "keep-tag", "keep snapshots that have all these `tag[,tag]` (may be given several times)")
+	f.StringArrayVar(&o.filter.hosts, "host", nil, "only snapshots of this `host` (may be given several times)")
+	f.Var(&o.filter.tags, "tag", "only snapshots that have all these `tag[,tag]` (may be given several times)")
+	f.StringArrayVar(&o.filter.disks, "disk", nil, "only snapshots of this `disk`, its name or path (may be given several times)")
+	f.StringVarP(&o.groupBy, "group-by", "g", "host,disks", "`by` what to group: host, disks, tags, joined by commas, or empty")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only show what would go, and what a prune would free then")
+	f.BoolVarP(&o.compact, "compact", "c", false, "show less of each snapshot")
+	f.BoolVar(&o.prune, "prune", false, "remove what is no longer referred to as well")
+	f.BoolVar(&o.removeAll, "unsafe-allow-remove-all", false, "let all snapshots of a group go; they must be selected with --host, --tag or --disk")
+	o.pruneWith.add(c)
+	return c
+}
+
+func (o *forgetOptions) policy() snapshot.Policy {
+	return snapshot.Policy{
+		Last: int(o.last), Hourly: int(o.hourly), Daily: int(o.daily), Weekly: int(o.weekly),
+		Monthly: int(o.monthly), Yearly: int(o.yearly),
+		Within: o.within.Span, WithinHourly: o.withinHourly.Span, WithinDaily: o.withinDaily.Span,
+		WithinWeekly: o.withinWeekly.Span, WithinMonthly: o.withinMonthly.Span, WithinYearly: o.withinYearly.Span,
+		Tags: o.keepTags,
+	}
+}
+
+// plan decides what goes. Nothing may be decided while a record cannot be read: its snapshot might be meant.
+func (o *forgetOptions) plan(ctx context.Context, r *repo.Repository, names []string) ([]snapshot.Outcome, error) {
+	list, err := all(r)(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w; nothing was removed", err)
+	}
+	f := o.filter.filter()
+	if len(names) > 0 {
+		outcome, err := snapshot.ForgetNamed(list, names, f)
+		return []snapshot.Outcome{outcome}, err
+	}
+	if o.removeAll && len(f.Hosts)+len(f.Disks)+len(f.Tags) == 0 {
+		return nil, errors.New("--unsafe-allow-remove-all: select with --host, --tag or --disk what may go")
+	}
+	return snapshot.Forget(f.Select(list), splitGroupBy(o.groupBy), o.policy(), o.removeAll)
+}
+
+func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p repo.PruneOptions, names []string) error {
+	var outcomes []snapshot.Outcome
+	plan := func() (err error) {
+		outcomes, err = o.plan(ctx, r, names)
+		return err
+	}
+	if o.dryRun {
+		if err := plan(); err != nil {
+			return err
+		}
+		a.showForget(outcomes, names, o)
+		return a.prune(ctx, r, p, survivors(r, outcomes))
+	}
+	err := a.patiently(ctx, func() error {
+		return r.Alone(ctx, "forget", func() error {
+			if err := plan(); err != nil {
+				return err
+			}
+			for _, outcome := range outcomes {
+				for _, s := range outcome.Remove {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := r.DeleteRecord(ctx, s.ID); err != nil {
+						return fmt.Errorf("removing snapshot %s: %w", shortID(s.ID), err)
+					}
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	a.showForget(outcomes, names, o)
+	if o.prune {
+		return a.prune(ctx, r, p, all(r))
+	}
+	return nil
+}
+
+// survivors lists the snapshots that a dry run leaves.
+func survivors(r *repo.Repository, outcomes []snapshot.Outcome) func(context.Context) ([]*snapshot.Snapshot, error) {
+	gone := map[snapshot.ID]bool{}
+	for _, o := range outcomes {
+		for _, s := range o.Remove {
+			gone[s.ID] = true
+		}
+	}
+	return func(ctx context.Context) ([]*snapshot.Snapshot, error) {
+		list, err := all(r)(ctx)
+		var left []*snapshot.Snapshot
+		for _, s := range list {
+			if !gone[s.ID] {
+				left = append(left, s)
+			}
+		}
+		return left, err
+	}
+}
+
+// showForget tells what stays and why, and what goes.
+func (a *app) showForget(outcomes []snapshot.Outcome, names []string, o forgetOptions) {
+	objects := []map[string]any{}
+	removed := 0
+	verb := "removed"
+	if o.dryRun {
+		verb = "would be removed"
+	}
+	for _, g := range outcomes {
+		removed += len(g.Remove)
+		object := groupKey(g.Group)
+		object["remove"] = snapshotObjects(g.Remove)
+		if len(names) > 0 {
+			objects = append(objects, object)
+			continue
+		}
+		kept, reasons := []*snapshot.Snapshot{}, []map[string]any{}
+		for _, k := range g.Keep {
+			kept = append(kept, k.Snapshot)
+			reasons = append(reasons, map[string]any{"snapshot": hexID(k.ID), "matches": k.Reasons})
+		}
+		object["keep"], object["reasons"] = snapshotObjects(kept), reasons
+		objects = append(objects, object)
+		if a.ui.quiet {
+			continue
+		}
+		a.ui.print("%s", groupTitle(g.Group))
+		a.ui.print("\n%s kept:", count(int64(len(kept)), "snapshot is", "snapshots are"))
+		header, rows := snapshotTable(kept, true)
+		if !o.compact {
+			header = append(header, "Because")
+			for i := range rows {
+				rows[i] = append(rows[i], strings.Join(g.Keep[i].Reasons, ", "))
+			}
+		}
+		a.ui.table(header, rows)
+		if len(g.Remove) > 0 {
+			a.ui.print("\n%s %s:", count(int64(len(g.Remove)), "snapshot", "snapshots"), verb)
+			a.ui.table(snapshotTable(g.Remove, o.compact))
+		}
+		a.ui.print("")
+	}
+	a.ui.object(objects)
+	a.ui.say("%s %s", count(int64(removed), "snapshot", "snapshots"), verb)
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"varve/chunker"
+	"varve/repo"
+	"varve/repo/storage"
+)
+
+// settings is what the config of a repository keeps for this program.
+type settings struct {
+	Chunker chunker.Params `json:"chunker"`
+}
+
+// kdfs are the names of amounts of work that a password costs to try.
+var kdfs = map[string]repo.KDF{"standard": repo.StandardKDF, "strong": repo.StrongKDF}
+
+func parseKDF(name string) (repo.KDF, error) {
+	k, found := kdfs[name]
+	if !found {
+		return k, fmt.Errorf("--kdf %q: it is standard or strong", name)
+	}
+	return k, nil
+}
+
+func (a *app) initCommand() *cobra.Command {
+	var kdf string
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "make a new repository",
+		Long: `The init command makes a new repository, whose folder must be new or empty.
+
+Everything in it is encrypted under a random key, and the key under your password. There is no other way in: a lost
+password is lost data. Store it where you will find it when this machine is gone.` + exits(),
+		Example: `  varve -r /mnt/backup init
+  varve -r /mnt/backup --password-file secret.txt init --kdf strong`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx := c.Context()
+			k, err := parseKDF(kdf)
+			if err != nil {
+				return err
+			}
+			place, err := a.location()
+			if err != nil {
+				return err
+			}
+			st, err := storage.OpenLocal(place, true)
+			if err != nil {
+				return err
+			}
+			if there, err := exists(ctx, st); err != nil {
+				return err
+			} else if there {
+				return fmt.Errorf("%w at %s", repo.ErrExists, place)
+			}
+			params, err := chunker.Default()
+			if err != nil {
+				return err
+			}
+			password, err := a.password(ctx, true)
+			if err != nil {
+				return err
+			}
+			r, err := repo.Init(ctx, st, repo.Options{Password: password, Logf: a.ui.note}, k, settings{Chunker: params})
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			a.ui.object(map[string]any{"message_type": "initialized", "id": r.ID(), "repository": r.Location()})
+			a.ui.say("made repository %s at %s", r.ID()[:10], r.Location())
+			if a.insecureNoPassword {
+				a.ui.say("\nIt has no password: whoever can read it can read the disks.")
+			} else {
+				a.ui.say("\nRemember the password: without it nothing in the repository can be read again.\nA lost password is lost data.")
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&kdf, "kdf", "standard", "work that a password costs to try: standard (64 MiB) or strong (256 MiB)")
+	return c
+}

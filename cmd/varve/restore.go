@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"varve/image"
+	"varve/repo"
+	"varve/snapshot"
+)
+
+type restoreOptions struct {
+	filter  filterFlags
+	target  string
+	verify  bool
+	yes     bool
+	workers int
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var o restoreOptions
+	c := &cobra.Command{
+		Use:   "restore [flags] SNAPSHOT[:DISK] --target TARGET",
+		Short: "write a disk of a snapshot to a file or device",
+		Long: `The restore command writes a disk of a snapshot to TARGET, a file or a device. A new file is sparse where the disk has
+holes. On a target that exists only what differs is written; everything on it that is not in the snapshot is lost.
+
+SNAPSHOT is the start of an id, or latest, which --host, --tag and --disk narrow down. DISK is needed when the snapshot
+has several.
+
+A device has to be confirmed, with --yes or at the terminal, and so does the very disk that the snapshot was made of. A
+target that is too small, mounted, in use, or holds the repository is refused.
+
+What cannot be read from the repository is left as it is on the target and listed; everything else is restored, and the
+exit status is 1.` + exits(exitNoRepository, exitLocked, exitWrongPassword,
+			"13  the target is unsafe or too small, and nothing was written", "14  --verify found that the target differs"),
+		Example: `  varve restore latest --target disk.img
+  varve restore 1a2b3c4d:sda --target /dev/sdb --yes --verify
+  varve restore latest --host db1 --disk sda -t db1.img`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.target == "" {
+				return errors.New("where to? name a file or device with --target")
+			}
+			return a.with(c.Context(), func(r *repo.Repository) error {
+				return a.patiently(c.Context(), func() error {
+					return r.Beside(c.Context(), "restore", func() error { return a.restore(c.Context(), r, args[0], o) })
+				})
+			})
+		},
+	}
+	o.filter.add(c)
+	f := c.Flags()
+	f.StringVarP(&o.target, "target", "t", "", "`file` or device to write")
+	f.BoolVar(&o.verify, "verify", false, "read the target back and compare")
+	f.BoolVarP(&o.yes, "yes", "y", false, "write to a device, or over the disk that the snapshot was made of, without asking")
+	f.IntVar(&o.workers, "workers", 0, "`n` parts to restore at once (default: one for each processor)")
+	return c
+}
+
+func (a *app) restore(ctx context.Context, r *repo.Repository, address string, o restoreOptions) (err error) {
+	list, err := a.list(ctx, r)
+	if err != nil {
+		return err
+	}
+	s, d, err := snapshot.FindDisk(list, address, o.filter.filter())
+	if err != nil {
+		return err
+	}
+	if err := a.guard(r, o.target); err != nil {
+		return err
+	}
+	target, err := a.openTarget(s, d, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := target.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("closing %s: %w", o.target, closeErr)
+		}
+	}()
+	if bad := badBytes(d); bad > 0 {
+		a.ui.note("%s of this disk could not be read when the snapshot was made; they are zero in it", size(bad))
+	}
+	started := time.Now()
+	var done atomic.Int64
+	end := a.ui.begin(diskMeter("restoring "+d.Name, d.Size, &done, "bytes_restored"))
+	result, err := snapshot.Restore(ctx, r, d, target, r.Hasher, snapshot.RestoreOptions{Workers: workers(o.workers), Done: &done})
+	end()
+	if err != nil {
+		return err
+	}
+	damaged := a.tellDamaged(d, result.Damaged)
+	a.ui.object(map[string]any{"message_type": "summary", "snapshot_id": hexID(s.ID), "disk": d.Name, "target": o.target,
+		"total_bytes": d.Size, "bytes_restored": d.Size - damaged, "bytes_written": result.Written, "bytes_same": result.Same,
+		"bytes_zeroed": result.Zeroed, "bytes_damaged": damaged, "seconds_elapsed": time.Since(started).Seconds()})
+	a.ui.say("restored %s of snapshot %s to %s in %s: %s", d.Name, shortID(s.ID), o.target, clock(time.Since(started)), size(d.Size))
+	a.ui.say("written %s, already there %s, made zero %s", size(result.Written), size(result.Same), size(result.Zeroed))
+	if damaged > 0 {
+		return fmt.Errorf("%w: %s were not restored; everything else was. 'varve check' tells more", errDamaged, size(damaged))
+	}
+	if o.verify {
+		return a.compare(ctx, r, s, d, target, o.target, d.Size, o.workers)
+	}
+	return nil
+}
+
+// diskMeter shows how much of a disk is done.
+func diskMeter(what string, total int64, done *atomic.Int64, field string) *meter {
+	return &meter{what: what, total: func() int64 { return total }, done: done.Load,
+		fields: func() map[string]any { return map[string]any{field: done.Load()} }}
+}
+
+func badBytes(d *snapshot.Disk) (n int64) {
+	for _, r := range d.Bad {
+		n += r.Length
+	}
+	return n
+}
+
+// maxRanges is how many ranges are listed for people unless they want to see more.
+const maxRanges = 20
+
+// tellDamaged lists what could not be restored and returns how many bytes that is.
+func (a *app) tellDamaged(d *snapshot.Disk, damaged []snapshot.DamagedRange) (bytes int64) {
+	slices.SortFunc(damaged, func(x, y snapshot.DamagedRange) int { return int(max(-1, min(1, x.Offset-y.Offset))) })
+	for i, r := range damaged {
+		bytes += r.Length
+		if i < maxRanges || a.ui.verbose || a.ui.json {
+			a.ui.warn("restore", d.Name, fmt.Errorf("%d bytes at %d were not restored: %w", r.Length, r.Offset, r.Err))
+		} else if i == maxRanges {
+			a.ui.warn("restore", d.Name, fmt.Errorf("and %d more ranges were not restored; --verbose lists them", len(damaged)-maxRanges))
+		}
+	}
+	return bytes
+}
+
+// guard refuses a target on which the repository lies.
+func (a *app) guard(r *repo.Repository, target string) error {
+	place, err := a.location()
+	if err != nil {
+		return err
+	}
+	if outside(target, place) != nil {
+		return fmt.Errorf("%w: %s is part of the repository itself; choose another target", image.ErrUnsafe, target)
+	}
+	return nil
+}
+
+// isOriginal reports whether a target is what the snapshot was made of.
+func isOriginal(s *snapshot.Snapshot, d *snapshot.Disk, path string, target image.Info) bool {
+	host, err := os.Hostname()
+	if err != nil || host != s.Host {
+		return false
+	}
+	return image.SameFile(path, d.Path) || target.Serial != "" && target.Serial == d.Serial && target.Model == d.Model
+}
+
+// confirm asks before what cannot be taken back.
+func (a *app) confirm(path string, info image.Info, original, yes bool) error {
+	about := fmt.Sprintf("%s, %s", path, size(info.Size))
+	if info.Model != "" || info.Serial != "" {
+		about += fmt.Sprintf(", model %q, serial number %q", info.Model, info.Serial)
+	}
+	if original {
+		about += ", which is the disk that the snapshot was made of"
+	}
+	a.ui.note("the target is %s", about)
+	switch {
+	case yes:
+		return nil
+	case !a.ui.interactive():
+		return fmt.Errorf("%w: all that is on %s would be lost; say --yes if that is what you want", image.ErrUnsafe, about)
+	}
+	want := "yes"
+	if info.Serial != "" {
+		want = info.Serial
+	}
+	answer, err := a.ui.ask(fmt.Sprintf("All that is on %s will be lost.\nType %s to go on: ", about, want))
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(answer) != want {
+		return fmt.Errorf("%w: it was not confirmed, nothing was written", image.ErrUnsafe)
+	}
+	return nil
+}
+
+// openTarget opens the target, once it is known to be what the user means.
+func (a *app) openTarget(s *snapshot.Snapshot, d *snapshot.Disk, o restoreOptions) (image.Target, error) {
+	// A file is made as long as the disk when it is opened, so the question comes first.
+	if st, err := os.Stat(o.target); err == nil && st.Mode().IsRegular() {
+		info := image.Info{Size: st.Size()}
+		if isOriginal(s, d, o.target, info) {
+			if err := a.confirm(o.target, info, true, o.yes); err != nil {
+				return nil, err
+			}
+		}
+	}
+	target, err := image.OpenTarget(o.target, d.Size)
+	if err != nil {
+		return nil, err
+	}
+	// Opening a device changes nothing, and only what could be written to is worth a question.
+	if info := target.Info(); info.Type == "device" {
+		if err := a.confirm(o.target, info, isOriginal(s, d, o.target, info), o.yes); err != nil {
+			target.Close()
+			return nil, err
+		}
+	}
+	return target, nil
+}
