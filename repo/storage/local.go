@@ -3,6 +3,7 @@ package storage
 import (
 	"container/list"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -16,16 +17,18 @@ import (
 
 // Local keeps objects as files in a folder.
 //
-// An object is written to a temporary file in its own folder, synced, renamed, and then its folder is synced, and the
-// folder's parent when the folder is new: without the first sync a power cut leaves an empty file of the right name,
-// without the second one a full file of the temporary name. Temporary files start with a dot and are no objects.
+// An object is written to a temporary file in its own folder, synced, renamed, and then its folder is synced: without the
+// first sync a power cut leaves an empty file of the right name, without the second one a full file of the temporary
+// name. The folders above are synced too when a Local first writes to a folder, whoever made it: another process may not
+// have come to that yet. Names that start with a dot are temporary files, or none of ours, and no objects.
 type Local struct {
 	root string
 	disk disk
 
-	mu     sync.Mutex
-	open   map[string]*list.Element
-	recent *list.List // of *openFile, the most recently used first
+	mu      sync.Mutex
+	settled map[string]bool // folders whose names are known to survive a power cut
+	open    map[string]*list.Element
+	recent  *list.List // of *openFile, the most recently used first
 }
 
 // disk is what Local asks of the file system. Tests record and fail it.
@@ -60,11 +63,11 @@ func OpenLocal(path string, create bool) (*Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage %s: %w", path, err)
 	}
-	l := &Local{root: root, disk: osDisk{}, open: map[string]*list.Element{}, recent: list.New()}
+	l := &Local{root: root, disk: osDisk{}, settled: map[string]bool{}, open: map[string]*list.Element{}, recent: list.New()}
 	info, err := os.Stat(root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && create:
-		if err := l.makeDir(root); err != nil {
+		if err := l.makeRoot(root); err != nil {
 			return nil, fmt.Errorf("making the storage folder: %w", err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
@@ -90,6 +93,7 @@ func (l *Local) path(name string) (string, error) {
 // Put implements Storage.
 func (l *Local) Put(ctx context.Context, name string, data []byte) error {
 	return l.publish(ctx, name, data, func(temp, path string) error {
+		l.forget(name) // Windows does not replace an open file
 		err := l.disk.rename(temp, path)
 		l.forget(name)
 		return err
@@ -115,10 +119,13 @@ func (l *Local) PutNew(ctx context.Context, name string, data []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := claim.Close(); err != nil {
-			return err
+		if err = claim.Close(); err == nil {
+			err = l.disk.rename(temp, path)
 		}
-		return l.disk.rename(temp, path)
+		if err != nil {
+			_ = l.disk.remove(path)
+		}
+		return err
 	})
 }
 
@@ -132,13 +139,9 @@ func (l *Local) publish(ctx context.Context, name string, data []byte, commit fu
 		return err
 	}
 	dir := filepath.Dir(path)
-	temp := filepath.Join(dir, fmt.Sprintf("%s%d-%d-%s", tempPrefix, os.Getpid(), tempNumber.next(), filepath.Base(path)))
-	f, err := l.disk.create(temp)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = l.makeDir(dir); err == nil {
-			f, err = l.disk.create(temp)
-		}
-	}
+	// Random, because the same folder may be in use by another host with a process of the same number.
+	temp := filepath.Join(dir, tempPrefix+rand.Text()+"-"+filepath.Base(path))
+	f, err := l.createIn(dir, temp)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
@@ -163,12 +166,59 @@ func (l *Local) publish(ctx context.Context, name string, data []byte, commit fu
 	return nil
 }
 
-// makeDir makes a folder and those above it that are missing, each durable.
-func (l *Local) makeDir(dir string) error {
+// createIn makes the file temp in the folder dir, which it makes when it is missing.
+func (l *Local) createIn(dir, temp string) (file, error) {
+	if err := l.settle(dir); err != nil {
+		return nil, err
+	}
+	f, err := l.disk.create(temp)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	// Somebody has removed the folder since.
+	l.mu.Lock()
+	clear(l.settled)
+	l.mu.Unlock()
+	if err := l.settle(dir); err != nil {
+		return nil, err
+	}
+	return l.disk.create(temp)
+}
+
+// settle makes a folder below the root, and those between, and their names durable. It does not make the root again: a
+// root that has gone is a disk that is not mounted any more.
+func (l *Local) settle(dir string) error {
+	if dir == l.root {
+		return nil
+	}
+	l.mu.Lock()
+	done := l.settled[dir]
+	l.mu.Unlock()
+	if done {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if err := l.settle(parent); err != nil {
+		return err
+	}
+	if err := l.disk.mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := l.disk.syncDir(parent); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.settled[dir] = true
+	l.mu.Unlock()
+	return nil
+}
+
+// makeRoot makes a folder and those above it that are missing, each durable.
+func (l *Local) makeRoot(dir string) error {
 	err := l.disk.mkdir(dir)
 	parent := filepath.Dir(dir)
 	if errors.Is(err, fs.ErrNotExist) && parent != dir {
-		if err := l.makeDir(parent); err != nil {
+		if err := l.makeRoot(parent); err != nil {
 			return err
 		}
 		err = l.disk.mkdir(dir)
@@ -176,7 +226,6 @@ func (l *Local) makeDir(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// Also where another has just made it: it may not have come to this yet.
 	return l.disk.syncDir(parent)
 }
 
@@ -190,16 +239,12 @@ func (l *Local) Get(ctx context.Context, name string, offset, length int64, buf 
 		return nil, err
 	}
 	defer l.done(f)
-	if length < 0 {
-		info, err := f.Stat()
-		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", name, err)
-		}
-		if length = info.Size() - offset; length < 0 {
-			return nil, fmt.Errorf("reading %s: %w", name, io.ErrUnexpectedEOF)
-		}
-	} else if info, err := f.Stat(); err == nil && info.Size()-offset < length {
-		return nil, fmt.Errorf("reading %s: %w", name, io.ErrUnexpectedEOF) // before a wrong length is allocated
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if length, err = span(info.Size(), offset, length); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err) // before a wrong length is allocated
 	}
 	if int64(cap(buf)) < length {
 		buf = make([]byte, length)
@@ -242,8 +287,14 @@ func (l *Local) reading(name string) (*openFile, error) {
 		return nil, err
 	}
 	file, err := os.Open(path)
+	if err == nil {
+		if info, statErr := file.Stat(); statErr == nil && info.IsDir() {
+			file.Close()
+			err = fs.ErrNotExist
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading %s: %w", name, ErrNotExist)
+		err = ErrNotExist
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
@@ -285,16 +336,15 @@ func (l *Local) forget(name string) {
 
 // List implements Storage. Temporary files that a crash has left long ago are removed on the way.
 func (l *Local) List(ctx context.Context, prefix string, f func(name string, size int64) error) error {
-	start := l.root
-	if prefix != "" {
-		if !strings.HasSuffix(prefix, "/") {
-			return fmt.Errorf("listing %q: it does not end in a slash", prefix)
-		}
-		var err error
-		if start, err = l.path(strings.TrimSuffix(prefix, "/")); err != nil {
-			return err
-		}
+	if err := checkPrefix(prefix); err != nil {
+		return err
 	}
+	if _, err := os.Stat(l.root); err != nil {
+		return fmt.Errorf("listing %s: %w", l.root, err) // a disk that is not mounted is not an empty storage
+	}
+	// The separator makes it follow a symbolic link.
+	start := filepath.Join(l.root, filepath.FromSlash(prefix)) + string(filepath.Separator)
+	var stopped error // what f returned
 	err := filepath.WalkDir(start, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -302,7 +352,7 @@ func (l *Local) List(ctx context.Context, prefix string, f func(name string, siz
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // no object has such a name yet, or it was removed meanwhile
 		}
-		if err != nil || entry.IsDir() {
+		if err != nil || path == start {
 			return err
 		}
 		info, err := entry.Info()
@@ -312,25 +362,34 @@ func (l *Local) List(ctx context.Context, prefix string, f func(name string, siz
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(entry.Name(), tempPrefix) {
-			if time.Since(info.ModTime()) > staleAfter {
+		switch {
+		case entry.Name()[0] == '.':
+			if strings.HasPrefix(entry.Name(), tempPrefix) && time.Since(info.ModTime()) > staleAfter {
 				_ = l.disk.remove(path) // the next time will do as well
 			}
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case !info.Mode().IsRegular():
 			return nil
 		}
 		relative, err := filepath.Rel(l.root, path)
-		if err != nil || !info.Mode().IsRegular() {
+		if err != nil {
 			return err
 		}
-		return f(filepath.ToSlash(relative), info.Size())
+		if stopped = f(filepath.ToSlash(relative), info.Size()); stopped != nil {
+			return fs.SkipAll
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", start, err)
 	}
-	return nil
+	return stopped
 }
 
-// Delete implements Storage. A crash may bring the object back: whoever deletes has nothing that depends on it.
+// Delete implements Storage.
 func (l *Local) Delete(ctx context.Context, name string) error {
 	path, err := l.path(name)
 	if err == nil {
@@ -340,29 +399,22 @@ func (l *Local) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	l.forget(name)
-	err = l.disk.remove(path)
+	if info, statErr := os.Lstat(path); statErr == nil && info.IsDir() {
+		err = ErrNotExist // an empty folder could be removed too
+	} else {
+		err = l.disk.remove(path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotExist
+	}
+	if err == nil {
+		// A record that a power cut brings back would name packs that were removed after it.
+		err = l.disk.syncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("deleting %s: %w", name, err)
 	}
 	return nil
-}
-
-// counter numbers the temporary files of this process.
-type counter struct {
-	mu sync.Mutex
-	n  int
-}
-
-var tempNumber counter
-
-func (c *counter) next() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
-	return c.n
 }
 
 // osDisk is the file system.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 )
@@ -58,17 +57,18 @@ func (m *Memory) Get(ctx context.Context, name string, offset, length int64, buf
 	if !found {
 		return nil, fmt.Errorf("reading %s: %w", name, ErrNotExist)
 	}
-	if length < 0 {
-		length = int64(len(data)) - offset
-	}
-	if length < 0 || offset < 0 || offset > int64(len(data)) || length > int64(len(data))-offset {
-		return nil, fmt.Errorf("reading %s: %w", name, io.ErrUnexpectedEOF)
+	length, err := span(int64(len(data)), offset, length)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return append(buf[:0], data[offset:offset+length]...), nil
 }
 
 // List implements Storage.
 func (m *Memory) List(ctx context.Context, prefix string, f func(name string, size int64) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return err
+	}
 	type object struct {
 		name string
 		size int64
@@ -86,7 +86,7 @@ func (m *Memory) List(ctx context.Context, prefix string, f func(name string, si
 			return err
 		}
 		if err := f(o.name, o.size); err != nil {
-			return fmt.Errorf("listing: %w", err)
+			return err
 		}
 	}
 	return nil

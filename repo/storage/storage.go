@@ -1,14 +1,15 @@
 // Package storage is where the objects of a repository rest: whole, immutable, under slash-separated names.
 //
 // The interface is what an object store can do: put, put if absent, get a range, list, delete. Nothing is appended to and
-// nothing is renamed from one name to another. Local keeps objects as files, Memory in memory; Faulty stands before
-// another storage and fails as disks and networks do. Package storagetest has the tests that all of them pass.
+// nothing is renamed from one name to another. Local keeps objects as files, Memory in memory. Package storagetest has
+// the tests that every storage passes, and a storage that fails when it is told to.
 package storage
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -35,7 +36,8 @@ type Storage interface {
 	// f ends it and is returned. Objects that come or go meanwhile may be missing or not.
 	List(ctx context.Context, prefix string, f func(name string, size int64) error) error
 
-	// Delete removes name: ErrNotExist.
+	// Delete removes name: ErrNotExist. When it returns nil the object stays away after a power cut. After an error it may
+	// be gone.
 	Delete(ctx context.Context, name string) error
 
 	// Location says where this is, for messages.
@@ -53,4 +55,27 @@ func checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+// checkPrefix reports why prefix cannot be listed.
+func checkPrefix(prefix string) error {
+	folder, found := strings.CutSuffix(prefix, "/")
+	switch {
+	case prefix == "":
+		return nil
+	case !found:
+		return fmt.Errorf("listing %q: it does not end in a slash", prefix)
+	}
+	return checkName(folder)
+}
+
+// span returns how many bytes to read of an object of size bytes.
+func span(size, offset, length int64) (int64, error) {
+	if offset < 0 || offset > size || length > size-offset {
+		return 0, io.ErrUnexpectedEOF
+	}
+	if length < 0 {
+		return size - offset, nil
+	}
+	return length, nil
 }
