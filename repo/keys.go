@@ -32,13 +32,22 @@ var (
 	StrongKDF   = KDF{Time: 3, Memory: 256 << 10, Threads: 4}
 )
 
-// Bounds on what a key slot read from storage may ask for.
+// Bounds on what a key slot may ask for. Whoever can write to the storage can write one, and it is believed before the
+// password is known to be right: it must not take more memory than any machine has that makes backups.
 const (
 	maxKDFTime    = 16
-	maxKDFMemory  = 4 << 20 // KiB
+	maxKDFMemory  = 1 << 20 // KiB
 	maxKDFThreads = 16
 	maxKeyFile    = 64 << 10 // bytes
 )
+
+// check reports why these parameters are not used.
+func (k KDF) check() error {
+	if k.Time < 1 || k.Time > maxKDFTime || k.Memory > maxKDFMemory || k.Threads < 1 || k.Threads > maxKDFThreads {
+		return fmt.Errorf("its key derivation parameters are out of bounds (%+v)", k)
+	}
+	return nil
+}
 
 // Key describes one key slot: one password by which the repository opens.
 type Key struct {
@@ -94,9 +103,11 @@ func decodeKey(data []byte) (k Key, line, sealed []byte, err error) {
 	switch {
 	case k.Version > 1 || k.Name != "argon2id":
 		return k, nil, nil, fmt.Errorf("version %d with key derivation %q needs a newer varve", k.Version, k.Name)
-	case k.Version < 1 || k.KDF.Time < 1 || k.KDF.Time > maxKDFTime || k.KDF.Memory > maxKDFMemory ||
-		k.KDF.Threads < 1 || k.KDF.Threads > maxKDFThreads || len(k.Salt) < 8:
-		return k, nil, nil, fmt.Errorf("its key derivation parameters are out of bounds (%+v)", k.KDF)
+	case k.Version < 1 || len(k.Salt) < 8:
+		return k, nil, nil, errors.New("its header is not valid")
+	}
+	if err := k.KDF.check(); err != nil {
+		return k, nil, nil, err
 	}
 	k.ID = blake3.Sum256(data)
 	return k, line, sealed, nil
@@ -175,8 +186,12 @@ func unlockMaster(ctx context.Context, st storage.Storage, repository string, pa
 	return master, slot, ErrWrongPassword
 }
 
-// addKey makes and stores a slot, both copies.
+// addKey makes and stores a slot, both copies. When it fails it leaves none, as far as it can: the password would open the
+// repository.
 func addKey(ctx context.Context, st storage.Storage, repository string, master [32]byte, password []byte, kdf KDF, label string) (ID, error) {
+	if err := kdf.check(); err != nil {
+		return ID{}, fmt.Errorf("making a key: %w", err)
+	}
 	k := Key{Version: 1, Name: "argon2id", KDF: kdf, Label: label, Salt: make([]byte, 32), Created: time.Now().Round(time.Second)}
 	rand.Read(k.Salt)
 	k.Host, _ = os.Hostname()
@@ -189,6 +204,7 @@ func addKey(ctx context.Context, st storage.Storage, repository string, master [
 	}
 	for _, name := range []string{keyName(k.ID), keyName(k.ID) + ".copy"} {
 		if err := st.Put(ctx, name, data); err != nil {
+			_ = removeKey(context.WithoutCancel(ctx), st, k.ID)
 			return ID{}, fmt.Errorf("storing key: %w", err)
 		}
 	}

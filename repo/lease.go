@@ -108,6 +108,7 @@ func (r *Repository) takeLease(ctx context.Context, exclusive bool, purpose stri
 	}
 	h := &heldLease{repo: r, name: "leases/" + hex.EncodeToString(random[:]), stop: make(chan struct{}), lease: l, renewed: now}
 	if err := h.write(ctx); err != nil {
+		h.remove() // it may be there all the same, and would keep others out
 		return nil, fmt.Errorf("taking a lease on the repository: %w", err)
 	}
 	leases, err := r.Leases(ctx)

@@ -24,11 +24,13 @@ func recordName(id ID) string { return "snapshots/" + hex.EncodeToString(id[:]) 
 
 func (r *Repository) recordContext() string { return "varve snapshot" + r.id }
 
-// putRecord stores a record durably.
+// putRecord stores a record durably. When it fails there is none, as far as it can see to that: nobody wants a snapshot of
+// which the backup said that it failed.
 func (r *Repository) putRecord(ctx context.Context, data []byte) (ID, error) {
 	sealed := append([]byte(recordMagic), seal(r.secrets.meta, r.recordContext(), data)...)
 	id := blake3.Sum256(sealed)
 	if err := r.storage.Put(ctx, recordName(id), sealed); err != nil {
+		_ = r.storage.Delete(context.WithoutCancel(ctx), recordName(id))
 		return ID{}, fmt.Errorf("storing snapshot record: %w", err)
 	}
 	return id, nil

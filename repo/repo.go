@@ -103,17 +103,15 @@ func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings 
 			return nil, fmt.Errorf("looking for a repository at %s: %w", st.Location(), err)
 		}
 	}
-	if ids, err := listKeys(ctx, st); err != nil {
+	left, err := leftKeys(ctx, st)
+	if err != nil {
 		return nil, err
-	} else if len(ids) > 0 {
-		return nil, fmt.Errorf("%w at %s: it has keys but no config, so it is damaged or was never finished; remove its keys folder if you are sure that it holds nothing", ErrExists, st.Location())
 	}
 	var random [16]byte
 	rand.Read(random[:])
 	r := &Repository{storage: st, id: hex.EncodeToString(random[:]), options: o}
 	rand.Read(r.master[:])
 	r.secrets = deriveSecrets(r.master, r.id)
-	var err error
 	if r.settings, err = json.Marshal(settings); err != nil {
 		return nil, err
 	}
@@ -126,18 +124,50 @@ func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings 
 	}
 	data := append(append(line, '\n'), seal(r.secrets.meta, "varve config"+string(line), r.settings)...)
 	// The key is there before the config that makes this a repository, and PutNew lets one of two inits win.
-	if err := st.PutNew(ctx, "config", data); err != nil {
+	err = st.PutNew(ctx, "config", data)
+	if errors.Is(err, storage.ErrExist) {
 		_ = removeKey(ctx, st, r.slot)
-		if errors.Is(err, storage.ErrExist) {
-			return nil, fmt.Errorf("%w at %s", ErrExists, st.Location())
-		}
+		return nil, fmt.Errorf("%w at %s", ErrExists, st.Location())
+	}
+	if err != nil { // the config may be there all the same: without its key nobody could open it
 		return nil, fmt.Errorf("storing config: %w", err)
 	}
 	if err := st.Put(ctx, "config.copy", data); err != nil {
+		r.undoInit(context.WithoutCancel(ctx))
 		return nil, fmt.Errorf("storing config: %w", err)
+	}
+	for _, id := range left {
+		if err := removeKey(ctx, st, id); err != nil {
+			r.logf("a key that an unfinished init has left: %v", err)
+		}
 	}
 	r.frames = newFrameCache(frameCacheBytes)
 	return r, nil
+}
+
+// leftKeys returns the keys that an init has left which did not come as far as its config. It fails with ErrExists where
+// more than keys is there: that is a repository which has lost its config.
+func leftKeys(ctx context.Context, st storage.Storage) ([]ID, error) {
+	for _, folder := range []string{"packs/", "snapshots/"} {
+		err := st.List(ctx, folder, func(name string, _ int64) error {
+			return fmt.Errorf("%w at %s: it has no config, but there is %s; use another place, or remove the old repository if you are sure that it holds nothing", ErrExists, st.Location(), name)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return listKeys(ctx, st)
+}
+
+// undoInit takes back a repository that was not finished, as far as it can. Whatever is left when it stops can be opened,
+// or made again.
+func (r *Repository) undoInit(ctx context.Context) {
+	for _, name := range []string{"config.copy", "config"} {
+		if err := r.storage.Delete(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return
+		}
+	}
+	_ = removeKey(ctx, r.storage, r.slot)
 }
 
 // Open opens the repository in st: ErrNoRepository, ErrNewerFormat, ErrWrongPassword.

@@ -144,7 +144,11 @@ func (w *Writer) Save(ctx context.Context, id ID, data []byte) (added bool, err 
 	if w.Has(id) || !w.session.pending.claim(id) {
 		return false, nil
 	}
-	return true, w.put(ctx, id, data)
+	if err := w.put(ctx, id, data); err != nil {
+		w.session.pending.drop(id) // or a second attempt would take it for saved
+		return false, err
+	}
+	return true, nil
 }
 
 // put adds data to the current frame, whether or not the repository has it.
