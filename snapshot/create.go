@@ -24,6 +24,9 @@ type CreateOptions struct {
 	// ParentComplete says that everything that Parent refers to is in the repository. Otherwise each of its extents is
 	// looked up before it is used.
 	ParentComplete bool
+	// ParentLost is told why a part of the parent's tree cannot be read; the scan goes on there as without a parent. It is
+	// called concurrently; nil: nobody is told.
+	ParentLost func(error)
 
 	Load       Loader                 // reads the parent's tree
 	DataWriter func() (Writer, error) // makes one writer of chunks a worker
@@ -167,11 +170,17 @@ func (s *scanner) segment(i int64) (more bool, err error) {
 	var parentRef child
 	var parent []Extent
 	if s.guides(i) {
-		if parentRef, err = s.parent.leafRef(s.ctx, i); err != nil {
-			return false, err
+		if parentRef, err = s.parent.leafRef(s.ctx, i); err == nil {
+			parent, err = s.parent.extents(s.ctx, i, parentRef)
 		}
-		if parent, err = s.parent.extents(s.ctx, i, parentRef); err != nil {
-			return false, err
+		if err != nil {
+			if s.ctx.Err() != nil {
+				return false, err
+			}
+			parentRef, parent = child{}, nil
+			if s.o.ParentLost != nil {
+				s.o.ParentLost(err)
+			}
 		}
 	}
 	if err := s.scan(parent); err != nil {

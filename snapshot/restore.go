@@ -49,7 +49,12 @@ func Restore(ctx context.Context, load EachLoader, d *Disk, target image.Target,
 	for i := int64(0); i < segments(d.Size); i++ {
 		extents, err := t.segment(ctx, i)
 		if err != nil {
-			return r.result, err
+			if ctx.Err() != nil {
+				return r.result, err
+			}
+			// A node that cannot be read costs its own segment, not the rest of the disk.
+			r.result.Damaged = append(r.result.Damaged, DamagedRange{Range{i * Segment, int64(segmentLength(d.Size, i))}, err})
+			continue
 		}
 		if err := r.plan(i, extents); err != nil {
 			return r.result, err
