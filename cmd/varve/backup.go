@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -342,10 +343,14 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	if b.options.badSectors == "zero" && info.Type != "stream" { // what a pipe has lost cannot be asked for again
 		src = image.Salvage(src, func(r image.Bad) { bad.add(b.ui, name, r) })
 	}
+	var parentLost sync.Once
 	b.data.used, b.tree.used = 0, 0
 	before := b.session.Added().Stored
 	d, err := snapshot.Create(ctx, src, snapshot.CreateOptions{
 		Chunker: b.settings.Chunker, Workers: workers(b.options.workers), Parent: pd, ParentComplete: trusted,
+		ParentLost: func(err error) {
+			parentLost.Do(func() { b.ui.warn("guide", name, fmt.Errorf("part of the snapshot before cannot be read (%w); run 'varve check'", err)) })
+		},
 		Load: b.repo, DataWriter: b.data.next, TreeWriter: b.tree.next, Counters: &b.counters,
 	})
 	if err != nil {

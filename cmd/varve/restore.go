@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ const maxRanges = 20
 
 // tellDamaged lists what could not be restored and returns how many bytes that is.
 func (a *app) tellDamaged(d *snapshot.Disk, damaged []snapshot.DamagedRange) (bytes int64) {
-	slices.SortFunc(damaged, func(x, y snapshot.DamagedRange) int { return int(max(-1, min(1, x.Offset-y.Offset))) })
+	damaged = mergeDamaged(damaged)
 	for i, r := range damaged {
 		bytes += r.Length
 		if i < maxRanges || a.ui.verbose || a.ui.json {
@@ -140,6 +141,20 @@ func (a *app) tellDamaged(d *snapshot.Disk, damaged []snapshot.DamagedRange) (by
 		}
 	}
 	return bytes
+}
+
+// mergeDamaged sorts ranges and makes one of those that touch, with the error of the first.
+func mergeDamaged(ranges []snapshot.DamagedRange) []snapshot.DamagedRange {
+	slices.SortFunc(ranges, func(x, y snapshot.DamagedRange) int { return cmp.Compare(x.Offset, y.Offset) })
+	var merged []snapshot.DamagedRange
+	for _, r := range ranges {
+		if last := len(merged) - 1; last >= 0 && merged[last].End() == r.Offset {
+			merged[last].Length += r.Length
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
 }
 
 // guard refuses a target on which the repository lies.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -142,7 +143,7 @@ func (b *badRanges) summarize(u *ui, disk string) {
 
 // merged returns the ranges in order, those that touch as one.
 func (b *badRanges) merged() []snapshot.Range {
-	slices.SortFunc(b.ranges, func(x, y snapshot.Range) int { return int(max(-1, min(1, x.Offset-y.Offset))) })
+	slices.SortFunc(b.ranges, func(x, y snapshot.Range) int { return cmp.Compare(x.Offset, y.Offset) })
 	var merged []snapshot.Range
 	for _, r := range b.ranges {
 		if last := len(merged) - 1; last >= 0 && merged[last].End() >= r.Offset {
