@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"varve/repo/pack"
 	"varve/repo/storage"
 )
@@ -254,19 +255,32 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 	return nil
 }
 
+// deletions is how many packs are removed at once: each waits for the storage.
+const deletions = 8
+
 // deletePacks removes packs, making sure before each hundred that the lease still protects it.
 func (r *Repository) deletePacks(ctx context.Context, lease *heldLease, packs []*candidate, what string) error {
-	for i, c := range packs {
-		if i%100 == 0 {
-			r.progress(what, i, len(packs))
-			if err := cmp.Or(ctx.Err(), lease.check(ctx)); err != nil {
-				return err
-			}
+	done := 0
+	for part := range slices.Chunk(packs, 100) {
+		r.progress(what, done, len(packs))
+		if err := cmp.Or(ctx.Err(), lease.check(ctx)); err != nil {
+			return err
 		}
-		if err := r.storage.Delete(ctx, packName(c.id)); err != nil && !errors.Is(err, storage.ErrNotExist) {
-			return fmt.Errorf("removing pack %s: %w", short(c.id), err)
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(deletions)
+		for _, c := range part {
+			group.Go(func() error {
+				if err := r.storage.Delete(ctx, packName(c.id)); err != nil && !errors.Is(err, storage.ErrNotExist) {
+					return fmt.Errorf("removing pack %s: %w", short(c.id), err)
+				}
+				return nil
+			})
 		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		done += len(part)
 	}
-	r.progress(what, len(packs), len(packs))
+	r.progress(what, done, len(packs))
 	return nil
 }
