@@ -84,6 +84,13 @@ func punch(f *os.File, off, length int64) error {
 // forget drops what is in memory of f, so that it is read from the medium next.
 func forget(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
+// lockedByOthers takes a lock on all of f that lasts until it is closed, unless somebody else has one on any part of it.
+// Where a filesystem has no locks, nobody has.
+func lockedByOthers(f *os.File) bool {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES)
+}
+
 // syncFolder makes the names in a folder durable. Filesystems that cannot do that need no more than the file's sync,
 // or have nothing better.
 func syncFolder(path string) error {

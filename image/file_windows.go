@@ -52,8 +52,10 @@ func identity(f *os.File, _ fs.FileInfo, info *Info) error {
 	return nil
 }
 
-// holes is Map of a file. Holes of NTFS files are read as the zeros that they are.
-func holes(_ *os.File, off, length int64) ([]Extent, error) {
+// mapper is Map of a file. Holes of NTFS files are read as the zeros that they are.
+type mapper struct{}
+
+func (*mapper) holes(_ *os.File, off, length int64) ([]Extent, error) {
 	return cover(nil, off, off+length, Data), nil
 }
 
@@ -88,6 +90,9 @@ func punch(f *os.File, off, length int64) error {
 	var n uint32
 	return windows.DeviceIoControl(windows.Handle(f.Fd()), fsctlSetZeroData, (*byte)(unsafe.Pointer(&span)), uint32(unsafe.Sizeof(span)), nil, 0, &n, nil)
 }
+
+// lockedByOthers: who must not be disturbed opens files on Windows so that others cannot open them.
+func lockedByOthers(*os.File) bool { return false }
 
 // forget: Windows has no way to drop what it keeps in memory of one file.
 func forget(*os.File) {}

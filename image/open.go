@@ -80,7 +80,8 @@ func SameFile(a, b string) bool {
 type file struct {
 	*os.File
 	info  Info
-	holes bool // what the filesystem says of holes can be believed
+	sure  bool // what the filesystem says of holes can be believed
+	holes mapper
 }
 
 func openFile(path string) (Source, error) {
@@ -94,7 +95,7 @@ func openFile(path string) (Source, error) {
 	}
 	// Filesystems have been known to report holes where data waited to be written. Once it is written they do not; where
 	// it cannot be, every byte is read.
-	s := &file{File: f, info: info, holes: f.Sync() == nil}
+	s := &file{File: f, info: info, sure: f.Sync() == nil}
 	if err := fileFacts(f, &s.info); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("opening the disk: %w", err)
@@ -119,8 +120,8 @@ func fileFacts(f *os.File, info *Info) error {
 func (s *file) Info() Info { return s.info }
 
 func (s *file) Map(off, length int64) ([]Extent, error) {
-	if !s.holes {
+	if !s.sure {
 		return cover(nil, off, off+length, Data), nil
 	}
-	return holes(s.File, off, length)
+	return s.holes.holes(s.File, off, length)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Bad is a run of bytes that could not be read.
@@ -45,10 +46,11 @@ type salvage struct {
 	sector int64
 	device bool
 
-	mu         sync.Mutex
-	report     func(Bad)
-	end        int64 // the source ends here; less than size when it became shorter
-	unreadable int64 // bytes that failed since something could be read
+	unreadable atomic.Int64 // bytes that failed since something could be read
+
+	mu     sync.Mutex // of the calls of report
+	report func(Bad)
+	end    int64 // the source ends here; less than size when it became shorter
 }
 
 // Map tells what s tells. Where even that cannot be read, everything is Data.
@@ -83,10 +85,8 @@ func (s *salvage) ReadAt(p []byte, off int64) (int, error) {
 
 // good notes that n bytes could be read.
 func (s *salvage) good(n int) {
-	if n > 0 {
-		s.mu.Lock()
-		s.unreadable = 0
-		s.mu.Unlock()
+	if n > 0 && s.unreadable.Load() > 0 {
+		s.unreadable.Store(0)
 	}
 }
 
@@ -132,11 +132,7 @@ func (r *reader) failed(from, end int64, err error, level int) error {
 // lost makes the bytes from to end of p zeros, and bad.
 func (r *reader) lost(from, end int64, err error) error {
 	clear(r.p[from:end])
-	r.mu.Lock()
-	r.unreadable += end - from
-	dead := r.unreadable > maxUnreadable
-	r.mu.Unlock()
-	if dead {
+	if r.unreadable.Add(end-from) > maxUnreadable {
 		return fmt.Errorf("more than %d MiB in a row cannot be read, the disk seems to be gone: %w", maxUnreadable>>20, err)
 	}
 	text := cause(err)
@@ -163,8 +159,8 @@ func (r *reader) tell() {
 func (r *reader) shorter(from, end int64) error {
 	if r.device {
 		// A device that was pulled out has no bytes at all.
-		if n, err := r.Source.ReadAt(make([]byte, r.sector), 0); n == 0 && errors.Is(err, io.EOF) {
-			return errors.New("the device has vanished")
+		if n, err := r.Source.ReadAt(make([]byte, r.sector), 0); n == 0 && err != nil && !damaged(err) {
+			return fmt.Errorf("the device has vanished: reading its first sector: %v", err) // an io.EOF in it is not the caller's
 		}
 	}
 	clear(r.p[from:end])

@@ -95,12 +95,10 @@ func TestStreamClose(t *testing.T) {
 	w.Write([]byte{1}) // returns when the second is within its read, and waits for more
 	closed := make(chan struct{})
 	go func() { s.Close(); close(closed) }()
-	for _, c := range []<-chan struct{}{closed} {
-		select {
-		case <-c:
-		case <-time.After(10 * time.Second):
-			t.Fatal("Close waits for the reader")
-		}
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for the reader")
 	}
 	select {
 	case err := <-results:

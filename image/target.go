@@ -16,7 +16,8 @@ func refuse(path, reason, advice string) error {
 
 // OpenTarget opens a file or block device path to be written with a disk of size bytes. A file is made, sparse and for
 // its owner alone, when there is none; otherwise it is used in place, and longer at once if it is shorter than size. A
-// device is opened exclusively: nobody can mount it until Close. Nothing on it changes before the first write.
+// device is opened exclusively: nobody can mount it until Close. A file is locked, as virtual machines do with their
+// disks, where the system has such locks. What is on the target does not change before the first write.
 //
 // The error is ErrUnsafe for a target that is mounted, used as swap or by something else (also a partition of it, or
 // what is built of it), read-only, too small, or neither a file nor a device.
@@ -45,6 +46,7 @@ func OpenTarget(path string, size int64) (Target, error) {
 type fileTarget struct {
 	*os.File
 	info  Info
+	holes mapper
 	made  bool // by OpenTarget
 	fresh bool
 }
@@ -60,6 +62,9 @@ func createFile(path string, size int64) (Target, error) {
 		return nil, refuse(path, "does not exist", "devices that do are listed by lsblk")
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, refuse(path, "is a link to what does not exist, or was made just now", "name the file itself")
+	}
 	if err != nil {
 		return nil, cannotWrite(path, err)
 	}
@@ -107,8 +112,12 @@ func cannotWrite(path string, err error) error {
 	return fmt.Errorf("opening the target: %w", err)
 }
 
-// grow makes the file at least size bytes long, and fills in what is known of it.
+// grow makes the file ours, at least size bytes long, and fills in what is known of it.
 func (t *fileTarget) grow(size int64) error {
+	if lockedByOthers(t.File) {
+		return refuse(t.info.Path, "is locked by another program, such as a virtual machine that runs from it or another restore",
+			"stop that first, or choose another target")
+	}
 	if err := fileFacts(t.File, &t.info); err != nil {
 		return fmt.Errorf("opening the target: %w", err)
 	}
@@ -131,7 +140,9 @@ func (t *fileTarget) grow(size int64) error {
 func (t *fileTarget) Info() Info  { return t.info }
 func (t *fileTarget) Fresh() bool { return t.fresh }
 
-func (t *fileTarget) Map(off, length int64) ([]Extent, error) { return holes(t.File, off, length) }
+func (t *fileTarget) Map(off, length int64) ([]Extent, error) {
+	return t.holes.holes(t.File, off, length)
+}
 
 func (t *fileTarget) Zero(off, length int64) error {
 	if length <= 0 || punch(t.File, off, length) == nil {

@@ -98,6 +98,8 @@ func (t *deviceTarget) Sync() error {
 		return fmt.Errorf("making the target durable: %w", err)
 	}
 	forget(t.File)
+	// The partitions are others now. Where there are none, or cannot be, this fails.
+	_ = unix.IoctlSetInt(int(t.Fd()), unix.BLKRRPART, 0)
 	return nil
 }
 
