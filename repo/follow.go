@@ -27,8 +27,14 @@ func (r *Repository) listPacks(ctx context.Context, f func(id ID, size int64)) e
 	return nil
 }
 
+// maxPack bounds a pack that is read, in bytes: what storage says of one is not believed without a limit.
+const maxPack = 1 << 28
+
 // readDirectory reads the directory of a stored pack.
 func (r *Repository) readDirectory(ctx context.Context, id ID, size int64) (pack.Directory, error) {
+	if size > maxPack {
+		return pack.Directory{}, &DamagedError{Object: packName(id), Reason: fmt.Sprintf("it is %d bytes long, which no pack is", size)}
+	}
 	dir, err := pack.ReadDirectory(r.secrets.pack, &storageReader{ctx: ctx, storage: r.storage, name: packName(id), size: size}, size)
 	var corrupt *pack.CorruptError
 	if errors.As(err, &corrupt) {
@@ -144,4 +150,21 @@ func (r *Repository) Trust(roots ...ID) {
 			r.logf("noting that the snapshot is complete: %v", err)
 		}
 	}
+}
+
+// indexEntries lists the chunks of a pack as the index wants them.
+func indexEntries(dir pack.Directory) []index.Entry {
+	n := 0
+	for _, f := range dir.Frames {
+		n += len(f.Chunks)
+	}
+	entries := make([]index.Entry, 0, n)
+	for _, f := range dir.Frames {
+		at := uint32(0)
+		for _, c := range f.Chunks {
+			entries = append(entries, index.Entry{ID: c.ID, Offset: f.Offset, Stored: f.Stored, At: at, Length: c.Length})
+			at += c.Length
+		}
+	}
+	return entries
 }

@@ -121,3 +121,46 @@ func (h *hasher) id(data []byte) (id ID) {
 	copy(id[:], h.sum)
 	return id
 }
+
+// frameScratch holds the buffers in which one goroutine decodes frames.
+type frameScratch struct {
+	hasher         *hasher
+	payload, plain []byte
+}
+
+func newFrameScratch(key [32]byte) *frameScratch { return &frameScratch{hasher: newHasher(key)} }
+
+// open authenticates and decodes a sealed frame; the result is valid until the next call.
+func (s *frameScratch) open(o *pack.Opener, offset uint32, sealed []byte) ([]byte, error) {
+	codec, payload, err := o.Open(s.payload[:0], offset, sealed)
+	if err != nil {
+		return nil, err
+	}
+	s.payload = payload
+	if s.plain, err = decodeFrame(codec, payload, s.plain); err != nil {
+		return nil, fmt.Errorf("decompressing the frame at %d: %w", offset, err)
+	}
+	return s.plain, nil
+}
+
+// verify opens a frame and hashes all its chunks.
+func (s *frameScratch) verify(o *pack.Opener, f pack.Frame, sealed []byte) error {
+	plain, err := s.open(o, f.Offset, sealed)
+	if err != nil {
+		return err
+	}
+	if len(plain) != int(f.Plain) {
+		return fmt.Errorf("the frame at %d decodes to %d bytes, not %d", f.Offset, len(plain), f.Plain)
+	}
+	at := 0
+	for _, c := range f.Chunks {
+		if s.hasher.id(plain[at:at+int(c.Length)]) != c.ID {
+			return fmt.Errorf("chunk %s in the frame at %d does not have the hash that is its name", short(c.ID), f.Offset)
+		}
+		at += int(c.Length)
+	}
+	return nil
+}
+
+// Hasher returns a function that computes the ids of chunks. It is for one goroutine at a time.
+func (r *Repository) Hasher() func(data []byte) ID { return newHasher(r.secrets.id).id }

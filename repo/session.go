@@ -262,82 +262,6 @@ func (s *Session) publishNow(ctx context.Context, b *pack.Builder) error {
 	return nil
 }
 
-// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk.
-func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
-	dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return err
-	}
-	if len(dir.Frames) != len(want.Frames) {
-		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))
-	}
-	o := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
-	scratch := newFrameScratch(r.secrets.id)
-	for _, f := range dir.Frames {
-		if err := scratch.verify(o, f, data[f.Offset:f.Offset+f.Stored]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// frameScratch holds the buffers in which one goroutine decodes frames.
-type frameScratch struct {
-	hasher         *hasher
-	payload, plain []byte
-}
-
-func newFrameScratch(key [32]byte) *frameScratch { return &frameScratch{hasher: newHasher(key)} }
-
-// open authenticates and decodes a sealed frame; the result is valid until the next call.
-func (s *frameScratch) open(o *pack.Opener, offset uint32, sealed []byte) ([]byte, error) {
-	codec, payload, err := o.Open(s.payload[:0], offset, sealed)
-	if err != nil {
-		return nil, err
-	}
-	s.payload = payload
-	if s.plain, err = decodeFrame(codec, payload, s.plain); err != nil {
-		return nil, fmt.Errorf("decompressing the frame at %d: %w", offset, err)
-	}
-	return s.plain, nil
-}
-
-// verify opens a frame and hashes all its chunks.
-func (s *frameScratch) verify(o *pack.Opener, f pack.Frame, sealed []byte) error {
-	plain, err := s.open(o, f.Offset, sealed)
-	if err != nil {
-		return err
-	}
-	if len(plain) != int(f.Plain) {
-		return fmt.Errorf("the frame at %d decodes to %d bytes, not %d", f.Offset, len(plain), f.Plain)
-	}
-	at := 0
-	for _, c := range f.Chunks {
-		if s.hasher.id(plain[at:at+int(c.Length)]) != c.ID {
-			return fmt.Errorf("chunk %s in the frame at %d does not have the hash that is its name", short(c.ID), f.Offset)
-		}
-		at += int(c.Length)
-	}
-	return nil
-}
-
-// indexEntries lists the chunks of a pack as the index wants them.
-func indexEntries(dir pack.Directory) []index.Entry {
-	n := 0
-	for _, f := range dir.Frames {
-		n += len(f.Chunks)
-	}
-	entries := make([]index.Entry, 0, n)
-	for _, f := range dir.Frames {
-		at := uint32(0)
-		for _, c := range f.Chunks {
-			entries = append(entries, index.Entry{ID: c.ID, Offset: f.Offset, Stored: f.Stored, At: at, Length: c.Length})
-			at += c.Length
-		}
-	}
-	return entries
-}
-
 // Sync makes everything that was saved so far durable. No writer may be in use.
 func (s *Session) Sync(ctx context.Context) error {
 	for _, w := range s.writers {
@@ -420,40 +344,21 @@ func (s *Session) Close() {
 	}
 }
 
-// pendingSet holds the ids of chunks that were saved but whose pack is not in the index yet.
-type pendingSet struct {
-	shards [64]struct {
-		sync.Mutex
-		ids map[ID]struct{}
+// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk.
+func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
+	dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return err
 	}
-}
-
-func (p *pendingSet) has(id ID) bool {
-	s := &p.shards[id[0]%64]
-	s.Lock()
-	defer s.Unlock()
-	_, found := s.ids[id]
-	return found
-}
-
-// claim adds id and reports whether it was new: of several goroutines with the same chunk, one stores it.
-func (p *pendingSet) claim(id ID) bool {
-	s := &p.shards[id[0]%64]
-	s.Lock()
-	defer s.Unlock()
-	if _, found := s.ids[id]; found {
-		return false
+	if len(dir.Frames) != len(want.Frames) {
+		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))
 	}
-	if s.ids == nil {
-		s.ids = map[ID]struct{}{}
+	o := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
+	scratch := newFrameScratch(r.secrets.id)
+	for _, f := range dir.Frames {
+		if err := scratch.verify(o, f, data[f.Offset:f.Offset+f.Stored]); err != nil {
+			return err
+		}
 	}
-	s.ids[id] = struct{}{}
-	return true
-}
-
-func (p *pendingSet) drop(id ID) {
-	s := &p.shards[id[0]%64]
-	s.Lock()
-	defer s.Unlock()
-	delete(s.ids, id)
+	return nil
 }
