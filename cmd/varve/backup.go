@@ -42,9 +42,9 @@ func (a *app) backupCommand() *cobra.Command {
 		Long: `The backup command reads one or more disks, devices or image files, and stores what the repository lacks of them. The
 snapshot exists when all of them are stored. SOURCE may be - for standard input.
 
-The newest snapshot of the same disk on the same host guides the work. An image file whose size, times and inode are what
-they were then is not read again; --full-read reads it all the same, and --force does so without a guide. Devices and
-pipes are always read.
+The newest snapshot of the same disk on the same host guides the work. An image file whose size, times and inode are
+what they were then is not read again; --full-read reads it all the same, and --force does so without a guide. Devices
+and pipes are always read.
 
 What cannot be read of a disk is tried again in small pieces. What stays unreadable is zero in the snapshot, which lists
 it, and the exit status is 3; with --bad-sectors fail there is no snapshot.
@@ -349,7 +349,9 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	d, err := snapshot.Create(ctx, src, snapshot.CreateOptions{
 		Chunker: b.settings.Chunker, Workers: workers(b.options.workers), Parent: pd, ParentComplete: trusted,
 		ParentLost: func(err error) {
-			parentLost.Do(func() { b.ui.warn("guide", name, fmt.Errorf("part of the snapshot before cannot be read (%w); run 'varve check'", err)) })
+			parentLost.Do(func() {
+				b.ui.warn("guide", name, fmt.Errorf("part of the snapshot before cannot be read (%w); run 'varve check'", err))
+			})
 		},
 		Load: b.repo, DataWriter: b.data.next, TreeWriter: b.tree.next, Counters: &b.counters,
 	})

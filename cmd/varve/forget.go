@@ -31,12 +31,13 @@ func (a *app) forgetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "forget [flags] [SNAPSHOT...]",
 		Short: "remove snapshots, by a policy or by name",
-		Long: `The forget command removes snapshots: those that are named, or else those that no --keep flag keeps. Each host and set of
-disks is looked at by itself (--group-by). What the snapshots held stays in the repository until it is pruned, which
+		Long: `The forget command removes snapshots: those that are named, or else those that no --keep flag keeps. Each host and set
+of disks is looked at by itself (--group-by). What the snapshots held stays in the repository until it is pruned, which
 --prune does at once.
 
---keep-daily 7 keeps the newest snapshot of each of the last 7 days that have one, and so on; a snapshot that any flag keeps
-is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest. Held snapshots are kept.
+--keep-daily 7 keeps the newest snapshot of each of the last 7 days that have one, and so on; a snapshot that any flag
+keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest. Held snapshots
+are kept.
 
 It refuses to remove all snapshots of a group. It needs the repository for itself.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune

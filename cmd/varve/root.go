@@ -116,15 +116,15 @@ VARVE_PASSWORD, VARVE_PASSWORD_FILE or VARVE_PASSWORD_COMMAND; otherwise varve a
 
 ENVIRONMENT
 
-  VARVE_REPOSITORY        where the repository is (--repo)
-  VARVE_REPOSITORY_FILE   file that holds that (--repository-file)
-  VARVE_PASSWORD          the password of the repository
-  VARVE_PASSWORD_FILE     file that holds it (--password-file)
-  VARVE_PASSWORD_COMMAND  command that prints it (--password-command)
-  VARVE_CACHE_DIR         folder of caches (--cache-dir)
-  VARVE_COMPRESSION       level of compression (--compression)
-  VARVE_PROGRESS_FPS      pictures of progress a second, 10 at first
-  GOMAXPROCS              how many processors to use`,
+    VARVE_REPOSITORY        where the repository is (--repo)
+    VARVE_REPOSITORY_FILE   file that holds that (--repository-file)
+    VARVE_PASSWORD          the password of the repository
+    VARVE_PASSWORD_FILE     file that holds it (--password-file)
+    VARVE_PASSWORD_COMMAND  command that prints it (--password-command)
+    VARVE_CACHE_DIR         folder of caches (--cache-dir)
+    VARVE_COMPRESSION       level of compression (--compression)
+    VARVE_PROGRESS_FPS      pictures of progress a second, 10 at first
+    GOMAXPROCS              how many processors to use`,
 		Example: `  varve -r /mnt/backup init
   varve -r /mnt/backup backup /dev/sda
   varve -r /mnt/backup snapshots
@@ -178,7 +178,7 @@ func exits(which ...string) string {
 	lines = append(lines, "130  interrupted")
 	for i, line := range lines {
 		code, meaning, _ := strings.Cut(line, "  ")
-		lines[i] = "  " + code + strings.Repeat(" ", 5-len(code)) + meaning
+		lines[i] = "    " + code + strings.Repeat(" ", 5-len(code)) + meaning
 	}
 	return "\n\nEXIT STATUS\n\n" + strings.Join(lines, "\n")
 }

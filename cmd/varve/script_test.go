@@ -40,9 +40,12 @@ func TestMain(m *testing.M) {
 //	                                 FIELD=VALUE and FIELD<NUMBER say more of one
 //	array FILE N FIELD…              stdout is an array of N objects that have these fields
 //	newer-format                     makes the repository say that it has a newer format
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+func TestScripts(t *testing.T) { testscript.Run(t, scripts("script")) }
+
+// scripts returns how the scripts in a folder of testdata are run.
+func scripts(folder string) testscript.Params {
+	return testscript.Params{
+		Dir:                 filepath.Join("testdata", folder),
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("VARVE_REPOSITORY", filepath.Join(e.WorkDir, "repository"))
@@ -51,10 +54,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": cmdStatus, "repository": cmdRepository, "random": cmdRandom, "edit": cmdEdit, "sparse": cmdSparse, "flip": cmdFlip, "snapshot": cmdSnapshot,
-			"pack": cmdPack, "object": cmdObject, "array": cmdArray, "newer-format": cmdNewerFormat,
+			"status": cmdStatus, "repository": cmdRepository, "random": cmdRandom, "edit": cmdEdit, "sparse": cmdSparse,
+			"flip": cmdFlip, "snapshot": cmdSnapshot, "pack": cmdPack, "object": cmdObject, "array": cmdArray,
+			"newer-format": cmdNewerFormat,
 		},
-	})
+	}
 }
 
 // usage ends the script unless it gives as many arguments as a command wants.

@@ -64,9 +64,9 @@ func (a *app) snapshotsCommand() *cobra.Command {
 		Use:     "snapshots [flags] [SNAPSHOT...]",
 		Aliases: []string{"list"},
 		Short:   "list snapshots",
-		Long: `The snapshots command lists the snapshots of a repository, oldest first: when, of which host and disks, and for each disk
-its size, how much of it is in use, how much had changed since the snapshot before, and how many bytes it added to the
-repository.
+		Long: `The snapshots command lists the snapshots of a repository, oldest first: when, of which host and disks, and for each
+disk its size, how much of it is in use, how much had changed since the snapshot before, and how many bytes it added to
+the repository.
 
 SNAPSHOT is the start of an id, or latest.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve snapshots

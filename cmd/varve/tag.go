@@ -73,7 +73,7 @@ func (a *app) holding(name string, held bool, aliases []string, short, long, exa
 		Use:     name + " [flags] SNAPSHOT...",
 		Aliases: aliases,
 		Short:   short,
-		Long:    long + " A snapshot gets a new id by that; the first one still finds it." + exits(exitNoRepository, exitLocked, exitWrongPassword),
+		Long:    long + "\n\nA snapshot gets a new id by that; the first one still finds it." + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: example,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
