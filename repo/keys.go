@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/crypto/argon2"
@@ -109,8 +110,20 @@ func decodeKey(data []byte) (k Key, line, sealed []byte, err error) {
 	if err := k.KDF.check(); err != nil {
 		return k, nil, nil, err
 	}
+	// Nobody has vouched for these, and they are shown to people: they must not drive a terminal.
+	k.Label, k.User, k.Host = printable(k.Label), printable(k.User), printable(k.Host)
 	k.ID = blake3.Sum256(data)
 	return k, line, sealed, nil
+}
+
+// printable returns text without what is not a letter, digit, mark or space.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
 }
 
 // loadKey reads a slot from its first copy or, where that is damaged, its second.
@@ -237,6 +250,13 @@ func (r *Repository) Keys(ctx context.Context, damaged func(error)) ([]Key, erro
 
 // AddKey makes another password open the repository.
 func (r *Repository) AddKey(ctx context.Context, password []byte, kdf KDF, label string) (ID, error) {
+	ids, err := listKeys(ctx, r.storage)
+	if err != nil {
+		return ID{}, err
+	}
+	if len(ids) >= maxKeyTries {
+		return ID{}, fmt.Errorf("there are %d keys, and no more are tried when a password is given: remove one first", len(ids))
+	}
 	return addKey(ctx, r.storage, r.id, r.master, password, kdf, label)
 }
 

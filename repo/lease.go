@@ -67,7 +67,7 @@ func (e *LockedError) Error() string {
 
 func (l Lease) String() string {
 	if l.Damaged {
-		return l.Name + ", which cannot be read"
+		return fmt.Sprintf("%q, which cannot be read; 'varve unlock --remove-all' removes it", l.Name)
 	}
 	return fmt.Sprintf("%s by %s on %s, process %d, since %s, last heard of %s ago", l.Purpose, l.User, l.Host, l.PID,
 		l.Taken.Local().Format("2006-01-02 15:04:05"), time.Since(l.Renewed).Round(time.Second))

@@ -28,6 +28,9 @@ func (r *Repository) recordContext() string { return "varve snapshot" + r.id }
 // which the backup said that it failed.
 func (r *Repository) putRecord(ctx context.Context, data []byte) (ID, error) {
 	sealed := append([]byte(recordMagic), seal(r.secrets.meta, r.recordContext(), data)...)
+	if len(sealed) > maxRecord {
+		return ID{}, fmt.Errorf("storing snapshot record: it would have %d bytes, and no more than %d are read", len(sealed), maxRecord)
+	}
 	id := blake3.Sum256(sealed)
 	if err := r.storage.Put(ctx, recordName(id), sealed); err != nil {
 		_ = r.storage.Delete(context.WithoutCancel(ctx), recordName(id))

@@ -43,7 +43,7 @@ func sameContent(a *Extent, atA int, b *Extent, atB int) bool {
 }
 
 // Diff calls f for the ranges in which disk b differs from disk a, in order and merged; where one is longer, the rest of
-// it differs. Parts of the trees that are equal are not read. Holes read as zeros, whatever their kind.
+// it differs. Leaves that are equal are not read. Holes read as zeros, whatever their kind.
 func Diff(ctx context.Context, load Loader, a, b *Disk, f func(Range) error) error {
 	ta, tb := newTree(load, ID(a.Root), a.Size), newTree(load, ID(b.Root), b.Size)
 	m := merger{f: f}

@@ -33,7 +33,8 @@ type DamagedRange struct {
 	Err error
 }
 
-// windowChunks is how many chunks Restore plans at once: within them each frame is read once. 50 bytes of memory each.
+// windowChunks is how many chunks Restore plans at once: within them each frame is read once. About 150 bytes of memory
+// each.
 const windowChunks = 1 << 18
 
 // Restore writes the disk d to target, which is at least as large. What the target holds already is recognised by its
