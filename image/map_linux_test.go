@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -150,6 +151,42 @@ func TestMapNeverLosesData(t *testing.T) {
 		}
 		if !bytes.Equal(content(t, path), data) {
 			t.Fatalf("seed %d: the target is another", seed)
+		}
+	}
+}
+
+// TestMapOfSmallBlocks: a filesystem with smaller blocks than ours has holes that begin and end inside of ours. A block
+// with anything in it is data, whichever part of it that is.
+func TestMapOfSmallBlocks(t *testing.T) {
+	needsRoot(t)
+	image := filepath.Join(t.TempDir(), "fs.img")
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkfs.ext4", "-q", "-b", "1024", image)
+	where := mountOn(t, image)
+	for piece := range int64(4) {
+		path := filepath.Join(where, fmt.Sprint(piece))
+		target := openTarget(t, path, 64*Block)
+		for _, block := range []int64{3, 10, 11, 63} {
+			if _, err := target.WriteAt([]byte{1}, block*Block+piece*1024); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := target.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		want := []Extent{
+			{0, 3 * Block, Sparse}, {3 * Block, Block, Data}, {4 * Block, 6 * Block, Sparse}, {10 * Block, 2 * Block, Data},
+			{12 * Block, 51 * Block, Sparse}, {63 * Block, Block, Data},
+		}
+		for range 2 { // also from what is kept of the first time
+			if list, err := target.Map(0, 64*Block); err != nil || !slices.Equal(list, want) {
+				t.Errorf("part %d of the block: %v, %v", piece, list, err)
+			}
+		}
+		if err := target.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
