@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,22 @@ func parseKDF(name string) (repo.KDF, error) {
 	return k, nil
 }
 
+// vacant reports why no repository can be made at place: one is there.
+func vacant(ctx context.Context, place string) error {
+	st, err := storage.OpenLocal(place, false)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	there, err := exists(ctx, st)
+	if err == nil && there {
+		err = fmt.Errorf("%w at %s", repo.ErrExists, place)
+	}
+	return err
+}
+
 func (a *app) initCommand() *cobra.Command {
 	var kdf string
 	c := &cobra.Command{
@@ -47,20 +65,18 @@ password is lost data. Store it where you will find it when this machine is gone
 			if err != nil {
 				return err
 			}
-			st, err := storage.OpenLocal(place, true)
-			if err != nil {
+			if err := vacant(ctx, place); err != nil { // before somebody thinks of a password
 				return err
-			}
-			if there, err := exists(ctx, st); err != nil {
-				return err
-			} else if there {
-				return fmt.Errorf("%w at %s", repo.ErrExists, place)
 			}
 			params, err := chunker.Default()
 			if err != nil {
 				return err
 			}
 			password, err := a.password(ctx, true)
+			if err != nil {
+				return err
+			}
+			st, err := storage.OpenLocal(place, true)
 			if err != nil {
 				return err
 			}

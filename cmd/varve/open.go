@@ -82,9 +82,9 @@ func (a *app) passwordFrom(ctx context.Context, s source, prompt string, isNew b
 	case !a.ui.interactive():
 		err = errors.New("no password was given, and there is no terminal to ask at: use --password-file, --password-command or VARVE_PASSWORD, or --insecure-no-password for a repository without one")
 	default:
-		if password, err = a.ui.secret(prompt); err == nil && isNew {
+		if password, err = a.ui.secret(ctx, prompt); err == nil && isNew {
 			var again []byte
-			if again, err = a.ui.secret("the same again: "); err == nil && !bytes.Equal(password, again) {
+			if again, err = a.ui.secret(ctx, "the same again: "); err == nil && !bytes.Equal(password, again) {
 				err = errors.New("the two passwords are not the same")
 			}
 		}

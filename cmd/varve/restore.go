@@ -78,7 +78,7 @@ func (a *app) restore(ctx context.Context, r *repo.Repository, address string, o
 	if err := a.guard(r, o.target); err != nil {
 		return err
 	}
-	target, err := a.openTarget(s, d, o)
+	target, err := a.openTarget(ctx, s, d, o)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func isOriginal(s *snapshot.Snapshot, d *snapshot.Disk, path string, target imag
 }
 
 // confirm asks before what cannot be taken back.
-func (a *app) confirm(path string, info image.Info, original, yes bool) error {
+func (a *app) confirm(ctx context.Context, path string, info image.Info, original, yes bool) error {
 	about := fmt.Sprintf("%s, %s", path, size(info.Size))
 	if info.Model != "" || info.Serial != "" {
 		about += fmt.Sprintf(", model %q, serial number %q", info.Model, info.Serial)
@@ -198,7 +198,7 @@ func (a *app) confirm(path string, info image.Info, original, yes bool) error {
 	if info.Serial != "" {
 		want = info.Serial
 	}
-	answer, err := a.ui.ask(fmt.Sprintf("All that is on %s will be lost.\nType %s to go on: ", about, want))
+	answer, err := a.ui.ask(ctx, fmt.Sprintf("All that is on %s will be lost.\nType %s to go on: ", about, want))
 	if err != nil {
 		return err
 	}
@@ -209,12 +209,12 @@ func (a *app) confirm(path string, info image.Info, original, yes bool) error {
 }
 
 // openTarget opens the target, once it is known to be what the user means.
-func (a *app) openTarget(s *snapshot.Snapshot, d *snapshot.Disk, o restoreOptions) (image.Target, error) {
+func (a *app) openTarget(ctx context.Context, s *snapshot.Snapshot, d *snapshot.Disk, o restoreOptions) (image.Target, error) {
 	// A file is made as long as the disk when it is opened, so the question comes first.
 	if st, err := os.Stat(o.target); err == nil && st.Mode().IsRegular() {
 		info := image.Info{Size: st.Size()}
 		if isOriginal(s, d, o.target, info) {
-			if err := a.confirm(o.target, info, true, o.yes); err != nil {
+			if err := a.confirm(ctx, o.target, info, true, o.yes); err != nil {
 				return nil, err
 			}
 		}
@@ -225,7 +225,7 @@ func (a *app) openTarget(s *snapshot.Snapshot, d *snapshot.Disk, o restoreOption
 	}
 	// Opening a device changes nothing, and only what could be written to is worth a question.
 	if info := target.Info(); info.Type == "device" {
-		if err := a.confirm(o.target, info, isOriginal(s, d, o.target, info), o.yes); err != nil {
+		if err := a.confirm(ctx, o.target, info, isOriginal(s, d, o.target, info), o.yes); err != nil {
 			target.Close()
 			return nil, err
 		}

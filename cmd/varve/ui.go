@@ -12,6 +12,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,21 +150,48 @@ func (u *ui) table(header []string, rows [][]string) {
 // interactive reports whether there is somebody to ask.
 func (u *ui) interactive() bool { return term.IsTerminal(int(u.in.Fd())) && u.draws }
 
-// secret asks for a password, which does not show.
-func (u *ui) secret(prompt string) ([]byte, error) {
+// secret asks for a password, which does not show. When ctx ends, the terminal is as it was before.
+func (u *ui) secret(ctx context.Context, prompt string) ([]byte, error) {
+	before, err := term.GetState(int(u.in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("asking for the password: %w", err)
+	}
 	fmt.Fprint(u.err, prompt)
-	password, err := term.ReadPassword(int(u.in.Fd()))
+	password, err := untilDone(ctx, func() ([]byte, error) { return term.ReadPassword(int(u.in.Fd())) })
 	fmt.Fprintln(u.err)
+	if ctx.Err() != nil {
+		_ = term.Restore(int(u.in.Fd()), before) // there is nothing else to be done for the terminal
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the password: %w", err)
 	}
 	return password, nil
 }
 
+// untilDone returns what f returns, or the error of ctx when that ends first; f is left behind then.
+func untilDone[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	results := make(chan result, 1)
+	go func() {
+		value, err := f()
+		results <- result{value, err}
+	}()
+	select {
+	case r := <-results:
+		return r.value, r.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
 // ask returns what the user answers to a question, one line without its end.
-func (u *ui) ask(question string) (string, error) {
+func (u *ui) ask(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(u.err, question)
-	line, err := bufio.NewReader(u.in).ReadString('\n')
+	line, err := untilDone(ctx, func() (string, error) { return bufio.NewReader(u.in).ReadString('\n') })
 	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
 		return "", fmt.Errorf("reading the answer: %w", err)
 	}
