@@ -331,6 +331,9 @@ func (p *past) suffer(t *testing.T, s step, f fault, n int) bool {
 	if err != nil && f.how != storagetest.Flipped && !errors.Is(err, storagetest.ErrFault) {
 		t.Errorf("%s: the error does not tell the reason: %v", when, err)
 	}
+	if left := names(t, p.st, "leases/"); len(left) > 0 && !f.dies && !strings.Contains(when, "(delete leases/") {
+		t.Errorf("%s: a lease is left, and keeps others out: %v", when, left)
+	}
 	failed := err != nil
 	if failed && s.name == "init" {
 		p.initAgain(t, s, when)
