@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 	"varve/repo/pack"
@@ -57,9 +58,9 @@ func (c *candidate) unused() int64 {
 // Prune removes what no record refers to. It fails with *LockedError while anybody else uses the repository, and with
 // *DamagedError, before it removes anything, when something that is referred to is missing.
 //
-// The order makes it safe to be interrupted at any point: packs without anything in use go first; then what is in use
-// in other packs is copied into new ones, and these are durable before the old ones go. What a crash leaves behind is
-// at worst stored twice, and the next prune removes it.
+// The order makes it safe to be interrupted at any point, and to meet damage: what is in use in packs with garbage is
+// copied into new ones, and only when these are durable anything goes. What a crash leaves behind is at worst stored
+// twice, and the next prune removes it.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions, mark Marker) (Pruned, error) {
 	lease, err := r.takeLease(ctx, true, "prune")
 	if err != nil {
@@ -88,16 +89,16 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, mark Marker) (Pr
 		}
 		return result, nil
 	}
-	if err := r.deletePacks(ctx, lease, dead, "removing packs that are not in use"); err != nil {
-		return result, err
-	}
 	if len(rewrite) > 0 {
 		if result.WrittenBytes, err = r.repack(ctx, rewrite, o.Compression); err != nil {
+			if errors.Is(err, syscall.ENOSPC) {
+				err = fmt.Errorf("%w; 'varve prune --max-unused unlimited' rewrites nothing, and needs no room", err)
+			}
 			return result, err
 		}
-		if err := r.deletePacks(ctx, lease, rewrite, "removing packs that were rewritten"); err != nil {
-			return result, err
-		}
+	}
+	if err := r.deletePacks(ctx, lease, slices.Concat(dead, rewrite), "removing packs"); err != nil {
+		return result, err
 	}
 	_, err = r.follow(ctx)
 	return result, err
