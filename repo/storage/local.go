@@ -95,7 +95,7 @@ func (l *Local) Put(ctx context.Context, name string, data []byte) error {
 	return l.publish(ctx, name, data, func(temp, path string) error {
 		l.forget(name) // Windows does not replace an open file
 		err := l.disk.rename(temp, path)
-		l.forget(name)
+		l.forget(name) // a reader may have come in between, and an open file keeps its space
 		return err
 	})
 }
@@ -234,16 +234,14 @@ func (l *Local) Get(ctx context.Context, name string, offset, length int64, buf 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := l.reading(name)
+	// What is read in ranges is read again soon. What is read whole is not, and would push the others out; on Windows it
+	// would also keep other processes from replacing it.
+	f, size, err := l.reading(name, length >= 0)
 	if err != nil {
 		return nil, err
 	}
 	defer l.done(f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
-	}
-	if length, err = span(info.Size(), offset, length); err != nil {
+	if length, err = span(size, offset, length); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err) // before a wrong length is allocated
 	}
 	if int64(cap(buf)) < length {
@@ -263,48 +261,63 @@ func (l *Local) Get(ctx context.Context, name string, offset, length int64, buf 
 // openFile is a file that is open for reading; it is closed when nobody reads it and it is not in Local.open any more.
 type openFile struct {
 	*os.File
+	info  fs.FileInfo // which file it is
 	name  string
 	users int
-	gone  bool // from Local.open
+	gone  bool // from Local.open, or never was in it
 }
 
-// reading returns the open file of an object, which the caller gives back with done.
-func (l *Local) reading(name string) (*openFile, error) {
+// reading returns the open file of an object, which the caller gives back with done, and the size. With keep the file
+// stays open for the next read.
+func (l *Local) reading(name string, keep bool) (*openFile, int64, error) {
+	path, err := l.path(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	// By name and each time, because another process may have removed or replaced the file, and what is listed no more
+	// must not be read any more. The open file's count of links would not tell: a copy made with cp -al holds a link too.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, readError(name, err)
+	}
+	if info.IsDir() {
+		return nil, 0, readError(name, fs.ErrNotExist)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, found := l.open[name]; found {
 		f := e.Value.(*openFile)
-		// Another process may have removed it: what is listed no more must not be read any more.
-		if info, err := f.Stat(); err == nil && links(info) > 0 {
+		if os.SameFile(f.info, info) {
 			l.recent.MoveToFront(e)
 			f.users++
-			return f, nil
+			return f, info.Size(), nil
 		}
 		l.drop(e)
 	}
-	path, err := l.path(name)
-	if err != nil {
-		return nil, err
-	}
 	file, err := os.Open(path)
-	if err == nil {
-		if info, statErr := file.Stat(); statErr == nil && info.IsDir() {
-			file.Close()
-			err = fs.ErrNotExist
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotExist
-	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, 0, readError(name, err)
 	}
-	f := &openFile{File: file, name: name, users: 1}
-	l.open[name] = l.recent.PushFront(f)
+	if info, err = file.Stat(); err != nil { // it may be a newer one
+		file.Close()
+		return nil, 0, readError(name, err)
+	}
+	f := &openFile{File: file, info: info, name: name, users: 1, gone: !keep}
+	if keep {
+		l.open[name] = l.recent.PushFront(f)
+	}
 	for l.recent.Len() > maxOpen {
 		l.drop(l.recent.Back())
 	}
-	return f, nil
+	return f, info.Size(), nil
+}
+
+// readError says what was being read, and tells an absent object from one that cannot be read.
+func readError(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotExist
+	}
+	return fmt.Errorf("reading %s: %w", name, err)
 }
 
 func (l *Local) done(f *openFile) {
@@ -398,11 +411,12 @@ func (l *Local) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	l.forget(name)
+	l.forget(name) // Windows does not remove an open file
 	if info, statErr := os.Lstat(path); statErr == nil && info.IsDir() {
 		err = ErrNotExist // an empty folder could be removed too
 	} else {
 		err = l.disk.remove(path)
+		l.forget(name) // as in Put
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotExist

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,31 +164,117 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 }
 
-// A file that another process removed or replaced is not read any more, even when it is open here.
+// A file that another process removed or replaced is not read any more, even when it is open here and has another name
+// elsewhere, as in a copy that was made with hard links.
 func TestOpenFileIsRemovedByAnother(t *testing.T) {
+	for _, linked := range []bool{false, true} {
+		l, _ := record(t)
+		ctx := t.Context()
+		path := filepath.Join(l.root, "packs", "one")
+		for i, change := range []func() error{
+			func() error { return os.Remove(path) },
+			func() error { return os.WriteFile(path, []byte("second"), 0o600) },
+			func() error {
+				return errors.Join(os.WriteFile(path+".new", []byte("third"), 0o600), os.Rename(path+".new", path))
+			},
+		} {
+			if err := l.Put(ctx, "packs/one", []byte("first")); err != nil {
+				t.Fatal(err)
+			}
+			if linked {
+				if err := os.Link(path, filepath.Join(l.root, fmt.Sprintf("copy-%d", i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := l.Get(ctx, "packs/one", 0, 5, nil); err != nil {
+				t.Fatal(err)
+			}
+			if len(l.open) != 1 {
+				t.Fatalf("%d files are open", len(l.open))
+			}
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			want, wantErr := os.ReadFile(path)
+			got, err := l.Get(ctx, "packs/one", 0, int64(max(len(want), 1)), nil)
+			if string(got) != string(want) || errors.Is(wantErr, fs.ErrNotExist) != errors.Is(err, ErrNotExist) {
+				t.Errorf("linked %v: %q, %v; the folder has %q, %v", linked, got, err, want, wantErr)
+			}
+		}
+	}
+}
+
+// What is read whole does not stay open: it is not read again soon, and Windows would not let others replace it.
+func TestWholeReadIsNotKept(t *testing.T) {
 	l, _ := record(t)
 	ctx := t.Context()
-	path := filepath.Join(l.root, "packs", "one")
-	for _, change := range []func() error{
-		func() error { return os.Remove(path) },
-		func() error { return os.WriteFile(path, []byte("second"), 0o600) },
-		func() error {
-			return errors.Join(os.WriteFile(path+".new", []byte("third"), 0o600), os.Rename(path+".new", path))
-		},
+	if err := l.Put(ctx, "config", []byte("all of it")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		length int64
+		open   int
+	}{{-1, 0}, {3, 1}, {-1, 1}} {
+		if _, err := l.Get(ctx, "config", 0, c.length, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(l.open) != c.open || l.recent.Len() != c.open {
+			t.Errorf("after %d bytes were asked for %d files are open, %d in order", c.length, len(l.open), l.recent.Len())
+		}
+	}
+	if err := l.Put(ctx, "config", nil); err != nil { // closes what is kept
+		t.Fatal(err)
+	}
+	f, _, err := l.reading("config", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.done(f)
+	if _, err := f.Stat(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("it was given back and is open: %v", err)
+	}
+}
+
+// opening reads an object at the moment before it is replaced or removed.
+type opening struct {
+	disk
+	read func()
+}
+
+func (o opening) remove(path string) error {
+	o.read()
+	return o.disk.remove(path)
+}
+
+func (o opening) rename(from, to string) error {
+	o.read()
+	return o.disk.rename(from, to)
+}
+
+// A reader that comes in the middle of Put or Delete does not keep the old file open, and its space taken, after it.
+func TestChangeWhileReading(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // it does not replace or remove an open file, and an error says so
+	}
+	l, _ := record(t)
+	ctx := t.Context()
+	if err := l.Put(ctx, "packs/one", []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	l.disk = opening{l.disk, func() {
+		if _, err := l.Get(ctx, "packs/one", 0, 1, nil); err != nil {
+			t.Error(err)
+		}
+	}}
+	for i, change := range []func() error{
+		func() error { return l.Put(ctx, "packs/one", []byte("second")) },
+		func() error { return l.Delete(ctx, "packs/one") },
 	} {
-		if err := l.Put(ctx, "packs/one", []byte("first")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := l.Get(ctx, "packs/one", 0, -1, nil); err != nil {
-			t.Fatal(err)
-		}
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		want, wantErr := os.ReadFile(path)
-		got, err := l.Get(ctx, "packs/one", 0, -1, nil)
-		if string(got) != string(want) || errors.Is(wantErr, fs.ErrNotExist) != errors.Is(err, ErrNotExist) {
-			t.Errorf("%q, %v; the folder has %q, %v", got, err, want, wantErr)
+		if len(l.open) != 0 {
+			t.Errorf("after change %d: %d old files are open", i, len(l.open))
 		}
 	}
 }

@@ -4,7 +4,6 @@ package storage
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"syscall"
 )
@@ -22,12 +21,4 @@ func syncDir(path string) error {
 		return nil
 	}
 	return err
-}
-
-// links returns how many names a file has.
-func links(info fs.FileInfo) uint64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink)
-	}
-	return 1
 }
