@@ -165,8 +165,10 @@ func (r *Repository) placeAgrees(ctx context.Context, id ID, p index.Pack, place
 	return false
 }
 
-// wanted is one chunk that LoadEach is to deliver.
+// wanted is one chunk that LoadEach is to deliver. Its pack is a number that LoadEach gives: the ordinals in places
+// change their meaning when the index is made anew, which may happen between two of them.
 type wanted struct {
+	pack  int
 	place index.Place
 	i     int
 }
@@ -176,7 +178,8 @@ type wanted struct {
 // Each frame is read, authenticated and decoded once, and packs are read in order.
 func (r *Repository) LoadEach(ctx context.Context, ids []ID, workers int, f func(i int, data []byte, err error) error) error {
 	want := make([]wanted, 0, len(ids))
-	packs := map[uint32]index.Pack{}
+	var packs []index.Pack
+	numbers := map[ID]int{}
 	for i, id := range ids {
 		place, p, err := r.find(ctx, id)
 		if err != nil {
@@ -188,11 +191,16 @@ func (r *Repository) LoadEach(ctx context.Context, ids []ID, workers int, f func
 			}
 			continue
 		}
-		packs[place.Pack] = p
-		want = append(want, wanted{place, i})
+		n, found := numbers[p.ID]
+		if !found {
+			n = len(packs)
+			numbers[p.ID] = n
+			packs = append(packs, p)
+		}
+		want = append(want, wanted{n, place, i})
 	}
 	slices.SortFunc(want, func(a, b wanted) int {
-		return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.At, b.place.At))
+		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.At, b.place.At))
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []wanted)
@@ -213,7 +221,7 @@ func (r *Repository) LoadEach(ctx context.Context, ids []ID, workers int, f func
 		group.Go(func() error {
 			b := batchReader{repo: r, ids: ids, f: f, scratch: newFrameScratch(r.secrets.id)}
 			for batch := range batches {
-				if err := b.read(ctx, packs[batch[0].place.Pack], batch); err != nil {
+				if err := b.read(ctx, packs[batch[0].pack], batch); err != nil {
 					return err
 				}
 			}
@@ -225,18 +233,20 @@ func (r *Repository) LoadEach(ctx context.Context, ids []ID, workers int, f func
 
 // batchLength returns how many of the sorted chunks at the start of want are read at once.
 func batchLength(want []wanted) int {
-	first, end := want[0].place, uint64(want[0].place.Offset)+uint64(want[0].place.Stored)
+	first, end := want[0], frameEnd(want[0])
 	n := 1
 	for ; n < len(want); n++ {
-		p := want[n].place
-		next := uint64(p.Offset) + uint64(p.Stored)
-		if p.Pack != first.Pack || uint64(p.Offset) > end+batchGap || (next > end && next-uint64(first.Offset) > batchBytes) {
+		w, next := want[n], frameEnd(want[n])
+		if w.pack != first.pack || int64(w.place.Offset) > end+batchGap || (next > end && next-int64(first.place.Offset) > batchBytes) {
 			break
 		}
 		end = max(end, next)
 	}
 	return n
 }
+
+// frameEnd returns where the frame of a chunk ends in its pack.
+func frameEnd(w wanted) int64 { return int64(w.place.Offset) + int64(w.place.Stored) }
 
 // batchReader delivers batches for one goroutine.
 type batchReader struct {
@@ -249,8 +259,10 @@ type batchReader struct {
 
 // read delivers the chunks of one batch, which are of one pack and sorted.
 func (b *batchReader) read(ctx context.Context, p index.Pack, batch []wanted) error {
-	start, last := int64(batch[0].place.Offset), batch[len(batch)-1].place
-	end := int64(last.Offset) + int64(last.Stored)
+	start, end := int64(batch[0].place.Offset), int64(0)
+	for _, w := range batch {
+		end = max(end, frameEnd(w)) // not always the last one's: an index that is wrong may have frames overlap
+	}
 	var err error
 	if b.sealed, err = b.repo.storage.Get(ctx, packName(p.ID), start, end-start, b.sealed); err != nil {
 		return b.hard(ctx, batch) // perhaps the index is wrong about the place, or the reading failed just once
@@ -259,7 +271,7 @@ func (b *batchReader) read(ctx context.Context, p index.Pack, batch []wanted) er
 	for len(batch) > 0 {
 		place := batch[0].place
 		n := 1
-		for n < len(batch) && batch[n].place.Offset == place.Offset {
+		for n < len(batch) && batch[n].place.Offset == place.Offset && batch[n].place.Stored == place.Stored {
 			n++
 		}
 		at := int64(place.Offset) - start

@@ -538,3 +538,41 @@ func TestNamesAreHashes(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// The index is made anew when it does not know a chunk; what was looked up before that keeps its meaning.
+func TestLoadEachWhileTheIndexIsMadeAnew(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	var chunks [][]byte
+	var ids refs
+	add := func(by *Repository, seed uint64) {
+		more := someChunks(seed, 30)
+		record, _ := save(t, by, more...)
+		data, err := by.Record(ctx, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks, ids = append(chunks, more...), append(ids, decodeList(data)...)
+	}
+	for seed := range uint64(8) {
+		add(r, 40+seed)
+	}
+	add(reopen(t, st), 50) // r does not know of it
+	for seed := range uint64(8) {
+		add(r, 60+seed)
+	}
+	add(reopen(t, st), 70)
+	for _, i := range rand.New(rand.NewPCG(3, 3)).Perm(len(ids))[:40] { // some of the last ones come in the middle
+		j := len(ids) / 2
+		ids[i], ids[j], chunks[i], chunks[j] = ids[j], ids[i], chunks[j], chunks[i]
+	}
+	err := r.LoadEach(ctx, ids, 2, func(i int, data []byte, err error) error {
+		if err != nil || !bytes.Equal(data, chunks[i]) {
+			t.Errorf("chunk %d: %v", i, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
