@@ -10,10 +10,10 @@ func main() {
 	restrictFiles()
 	// Memory is bounded by what the packages keep; these two make the collector keep close to it.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(200)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(200 << 20)
+		debug.SetMemoryLimit(250 << 20)
 	}
 	os.Exit(run(os.Args[1:]))
 }
