@@ -158,8 +158,8 @@ type contents struct {
 
 // read takes in one stored record. key and value may be changed by the caller afterwards.
 func (c *contents) read(key []byte, version uint64, stored []byte) error {
-	if len(stored) < crcSize || len(key) < 2 {
-		return fmt.Errorf("%w: record %x is too short", errDamaged, key)
+	if len(stored) < crcSize || len(key) < 2 || key[0] != recordPrefix {
+		return fmt.Errorf("%w: %x is not a record, or too short for one", errDamaged, key)
 	}
 	value := stored[:len(stored)-crcSize]
 	if binary.LittleEndian.Uint32(stored[len(value):]) != checksum(key, version, value) {
