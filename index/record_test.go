@@ -90,6 +90,7 @@ func FuzzRecord(f *testing.F) {
 	_, s := sealOf(Pack{ID: id("pack", 1), Size: 5}, []Entry{testEntry(1, 1)})
 	for _, r := range []record{
 		{sealKey(s.ID), s.encode()}, {goneKey(s.ID), []byte{1}}, {trustKey(s.ID), nil}, {dropKey(), nil}, {[]byte{2}, nil}, {nil, nil},
+		{append([]byte{1}, sealKey(s.ID)[1:]...), s.encode()}, // all but the prefix of a seal
 	} {
 		f.Add(r.key, uint64(9), r.value)
 	}
