@@ -69,7 +69,6 @@ func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, erro
 	if o.Parent != nil && o.Parent.Size > 0 {
 		c.parent = newTree(o.Load, ID(o.Parent.Root), o.Parent.Size)
 	}
-	c.end.Store(info.Size)
 	group, ctx := errgroup.WithContext(ctx)
 	for range max(1, o.Workers) {
 		group.Go(func() error { return c.work(ctx) })
@@ -77,7 +76,11 @@ func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, erro
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	d := &Disk{Name: info.Name, Path: info.Path, Type: info.Type, Size: c.end.Load(), SectorSize: info.SectorSize, Model: info.Model,
+	size := info.Size
+	if size < 0 {
+		size = c.read.Load() // a stream has been read once, to its end
+	}
+	d := &Disk{Name: info.Name, Path: info.Path, Type: info.Type, Size: size, SectorSize: info.SectorSize, Model: info.Model,
 		Serial: info.Serial, ModTime: info.ModTime, ChangeTime: info.ChangeTime, Inode: info.Inode, Device: info.Device}
 	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Chunks: c.chunks.Load()}
 	if d.Size > 0 {
@@ -103,7 +106,6 @@ type creator struct {
 	tree   Writer
 
 	next                               atomic.Int64 // the next segment that nobody has taken
-	end                                atomic.Int64 // size of the disk; -1 while a stream has not ended
 	used, read, changed, added, chunks atomic.Int64
 }
 
@@ -156,11 +158,11 @@ type scanner struct {
 // segment scans segment i. It reports false when the disk ends before it.
 func (s *scanner) segment(i int64) (more bool, err error) {
 	s.offset, s.base, s.filled, s.at, s.extents = i*Segment, 0, 0, 0, s.extents[:0]
-	if size := s.end.Load(); size >= 0 {
-		if s.offset >= size {
+	if s.info.Size >= 0 {
+		if s.offset >= s.info.Size {
 			return false, nil
 		}
-		s.length = segmentLength(size, i)
+		s.length = segmentLength(s.info.Size, i)
 		if s.ranges, err = s.src.Map(s.offset, int64(s.length)); err != nil {
 			return false, err
 		}
@@ -199,10 +201,6 @@ func (s *scanner) stream() (more bool, err error) {
 	n, err := s.src.ReadAt(s.buf, s.offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
-	}
-	if err != nil {
-		// The end is here, or was found by another worker before.
-		s.end.CompareAndSwap(-1, s.offset+int64(n))
 	}
 	s.length, s.filled = n, n
 	s.ranges = append(s.ranges[:0], image.Extent{Offset: s.offset, Length: int64(n), Kind: image.Data})

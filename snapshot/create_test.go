@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 	"varve/image"
@@ -170,6 +171,49 @@ func TestStreamEqualsFile(t *testing.T) {
 		if stream.Size != int64(size) || stream.Root != file.Root {
 			t.Errorf("%d bytes: a stream gives %d bytes with another tree", size, stream.Size)
 		}
+	}
+}
+
+// lateEnd is a stream whose last bytes reach their reader after all others were told that there are none for them.
+type lateEnd struct {
+	image.Source
+	after  int64         // the segment that has the last bytes starts here
+	others chan struct{} // has room for all who read behind the end
+	before int           // how many of them are told first
+}
+
+func (l *lateEnd) ReadAt(p []byte, off int64) (int, error) {
+	n, err := l.Source.ReadAt(p, off)
+	if off > l.after {
+		l.others <- struct{}{}
+	} else if off == l.after {
+		for range l.before {
+			select {
+			case <-l.others:
+			case <-time.After(time.Second): // they know another way that there is nothing for them
+			}
+		}
+	}
+	return n, err
+}
+
+// Workers who wait behind the end of a stream know only that it has ended, not where.
+func TestStreamEndsWhereItsBytesDo(t *testing.T) {
+	const workers = 4
+	data := noise(9, Segment+12345)
+	src := &lateEnd{Source: image.Stream(bytes.NewReader(data), "stdin"), after: Segment,
+		others: make(chan struct{}, workers), before: workers - 1}
+	s := newStore()
+	d, err := create(s, src, nil, workers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Size != int64(len(data)) {
+		t.Fatalf("the disk has %d bytes, the stream %d", d.Size, len(data))
+	}
+	got, err := io.ReadAll(io.NewSectionReader(NewReader(context.Background(), s, d), 0, d.Size))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("it does not read back as what was streamed: %v", err)
 	}
 }
 
