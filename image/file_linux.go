@@ -84,6 +84,9 @@ func punch(f *os.File, off, length int64) error {
 // forget drops what is in memory of f, so that it is read from the medium next.
 func forget(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
+// startFlush has the system begin to bring what it holds of f to the medium; it does not wait for it.
+func startFlush(f *os.File) { _ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) }
+
 // lockedByOthers takes a lock on all of f that lasts until it is closed, unless somebody else has one on any part of it.
 // Where a filesystem has no locks, nobody has.
 func lockedByOthers(f *os.File) bool {

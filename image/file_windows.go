@@ -97,6 +97,9 @@ func lockedByOthers(*os.File) bool { return false }
 // forget: Windows has no way to drop what it keeps in memory of one file.
 func forget(*os.File) {}
 
+// startFlush: Windows has only a flush that waits.
+func startFlush(*os.File) {}
+
 // syncFolder: NTFS keeps names in its journal; folders cannot be synced.
 func syncFolder(string) error { return nil }
 

@@ -84,9 +84,11 @@ type Target interface {
 	// Zero makes length bytes from off read as zeros. In a file they become a hole where its filesystem has holes.
 	Zero(off, length int64) error
 	// Sync says that the disk is complete: a file that was larger before is cut to size, and when Sync returns nil
-	// everything survives a power cut. What is read afterwards comes from the medium, as far as the system allows. The
-	// system looks anew for partitions on a device.
+	// everything survives a power cut. The system looks anew for partitions on a device.
 	Sync() error
+	// Forget has what is read afterwards come from the medium instead of the system's memory, as far as the system allows.
+	// It is for a target that was synced.
+	Forget()
 	// Close lets go of the target as it is. Without Sync, a file that was larger still is.
 	Close() error
 }

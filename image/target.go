@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // refuse makes an ErrUnsafe.
@@ -49,6 +50,7 @@ type fileTarget struct {
 	holes mapper
 	made  bool // by OpenTarget
 	fresh bool
+	flush flusher
 }
 
 // createFile makes the file path, which does not exist.
@@ -144,6 +146,10 @@ func (t *fileTarget) Map(off, length int64) ([]Extent, error) {
 	return t.holes.holes(t.File, off, length)
 }
 
+func (t *fileTarget) WriteAt(p []byte, off int64) (int, error) {
+	return t.flush.writeAt(t.File, p, off)
+}
+
 func (t *fileTarget) Zero(off, length int64) error {
 	if length <= 0 || punch(t.File, off, length) == nil {
 		return nil
@@ -169,8 +175,26 @@ func (t *fileTarget) Sync() error {
 			return fmt.Errorf("making the target's name durable: %w", err)
 		}
 	}
-	forget(t.File)
 	return nil
+}
+
+func (t *fileTarget) Forget() { forget(t.File) }
+
+// flushStep is how many bytes are written between two hints to the system.
+const flushStep = 16 << 20
+
+// flusher writes to a file and has the system bring that to the medium meanwhile, instead of all at once in Sync, when
+// nothing else is left to do: docs/decisions/restore.md.
+type flusher struct {
+	written atomic.Int64
+}
+
+func (f *flusher) writeAt(file *os.File, p []byte, off int64) (int, error) {
+	n, err := file.WriteAt(p, off)
+	if now := f.written.Add(int64(n)); now/flushStep != (now-int64(n))/flushStep {
+		startFlush(file)
+	}
+	return n, err
 }
 
 // writeZeros writes length zeros at off.

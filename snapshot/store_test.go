@@ -133,6 +133,7 @@ func (d *disk) Zero(off, length int64) error {
 
 func (d *disk) Fresh() bool  { return d.fresh }
 func (d *disk) Sync() error  { return nil }
+func (d *disk) Forget()      {}
 func (d *disk) Close() error { return nil }
 
 func testChunker() chunker.Params {

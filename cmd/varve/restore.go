@@ -108,6 +108,7 @@ func (a *app) restore(ctx context.Context, r *repo.Repository, address string, o
 		return fmt.Errorf("%w: %s were not restored; everything else was. 'varve check' tells more", errDamaged, size(damaged))
 	}
 	if o.verify {
+		target.Forget()
 		return a.compare(ctx, r, s, d, target, o.target, d.Size, o.workers)
 	}
 	return nil
