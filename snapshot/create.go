@@ -24,9 +24,13 @@ type CreateOptions struct {
 	// ParentComplete says that everything that Parent refers to is in the repository. Otherwise each of its extents is
 	// looked up before it is used.
 	ParentComplete bool
-	// ParentLost is told why a part of the parent's tree cannot be read; the scan goes on there as without a parent. It is
-	// called concurrently; nil: nobody is told.
+	// ParentLost is told why a part of the parent cannot be read; the scan goes on there as without a parent. It is called
+	// concurrently; nil: nobody is told.
 	ParentLost func(error)
+	// Parts makes what reads the parent's chunks, one a worker: of those that have changed only the blocks are stored that
+	// have. What the disk reads as is the same, but the tree is another one than that of a scan without a parent. nil:
+	// changed chunks are stored as a whole.
+	Parts func() Loader
 
 	Load       Loader                 // reads the parent's tree
 	DataWriter func() (Writer, error) // makes one writer of chunks a worker
@@ -82,7 +86,7 @@ func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, erro
 	}
 	d := &Disk{Name: info.Name, Path: info.Path, Type: info.Type, Size: size, SectorSize: info.SectorSize, Model: info.Model,
 		Serial: info.Serial, ModTime: info.ModTime, ChangeTime: info.ChangeTime, Inode: info.Inode, Device: info.Device}
-	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Chunks: c.chunks.Load()}
+	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Parts: c.parts.Load(), Chunks: c.chunks.Load()}
 	if d.Size > 0 {
 		root, err := c.builder.finish(d.Size)
 		if err != nil {
@@ -105,8 +109,8 @@ type creator struct {
 	treeMu sync.Mutex
 	tree   Writer
 
-	next                               atomic.Int64 // the next segment that nobody has taken
-	used, read, changed, added, chunks atomic.Int64
+	next                                      atomic.Int64 // the next segment that nobody has taken
+	used, read, changed, added, chunks, parts atomic.Int64
 }
 
 // work scans segments until there are none left.
@@ -120,6 +124,9 @@ func (c *creator) work(ctx context.Context) error {
 		s.buf = make([]byte, Segment)
 	} else {
 		s.buf = make([]byte, window)
+	}
+	if c.o.Parts != nil {
+		s.before = c.o.Parts()
 	}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -151,13 +158,22 @@ type scanner struct {
 	ranges []image.Extent
 	at     int // index in ranges of the one to be read next
 
-	extents []Extent
-	node    []byte
+	guide  guide
+	before Loader // of the parent's chunks; nil: they are not compared with
+
+	runs []blockRun // of an extent that has changed
+
+	extents    []Extent
+	end        int // of the extents so far, in the segment
+	mib        int // in which the last extent starts
+	mibExtents int // that start there
+	node       []byte
 }
 
 // segment scans segment i. It reports false when the disk ends before it.
 func (s *scanner) segment(i int64) (more bool, err error) {
-	s.offset, s.base, s.filled, s.at, s.extents = i*Segment, 0, 0, 0, s.extents[:0]
+	s.offset, s.base, s.filled, s.at = i*Segment, 0, 0, 0
+	s.extents, s.end, s.mib, s.mibExtents = s.extents[:0], 0, 0, 0
 	if s.info.Size >= 0 {
 		if s.offset >= s.info.Size {
 			return false, nil
@@ -180,12 +196,11 @@ func (s *scanner) segment(i int64) (more bool, err error) {
 				return false, err
 			}
 			parentRef, parent = child{}, nil
-			if s.o.ParentLost != nil {
-				s.o.ParentLost(err)
-			}
+			s.parentLost(err)
 		}
 	}
-	if err := s.scan(parent); err != nil {
+	s.guide.reset(parent)
+	if err := s.scan(); err != nil {
 		return false, err
 	}
 	leaf, err := s.leaf(parentRef)
@@ -212,6 +227,12 @@ func (s *scanner) stream() (more bool, err error) {
 // says nothing of one that goes on.
 func (s *scanner) guides(i int64) bool {
 	return s.parent != nil && i < segments(s.parent.size) && segmentLength(s.parent.size, i) == s.length
+}
+
+func (s *scanner) parentLost(err error) {
+	if s.o.ParentLost != nil {
+		s.o.ParentLost(err)
+	}
 }
 
 func (s *scanner) countRead(n int) {
@@ -263,17 +284,15 @@ func (s *scanner) fill(pos, end int) error {
 }
 
 // scan finds the extents of the segment. Those of the parent are tried first, at the places where it has them.
-func (s *scanner) scan(parent []Extent) error {
-	r := 0                 // the range of s.ranges that holds pos
-	guide, guideAt := 0, 0 // the parent's extent at or after pos, and where it starts
-	for pos := 0; pos < s.length; {
+func (s *scanner) scan() error {
+	r := 0 // the range of s.ranges that holds pos
+	for pos := 0; pos < s.length; pos = s.end {
 		for int(s.ranges[r].Offset+s.ranges[r].Length-s.offset) <= pos {
 			r++
 		}
 		end := int(s.ranges[r].Offset + s.ranges[r].Length - s.offset)
 		if s.ranges[r].Kind != image.Data {
 			s.emit(Extent{Kind: holeOf(s.ranges[r].Kind), Blocks: blocksOf(end - pos)})
-			pos = end
 			continue
 		}
 		first, err := s.bytes(pos, min(pos+Block, s.length))
@@ -283,48 +302,54 @@ func (s *scanner) scan(parent []Extent) error {
 		if chunker.IsZero(first) {
 			n := chunker.Zeros(s.buf[pos-s.base : min(s.filled, end)-s.base])
 			s.emit(Extent{Kind: Zero, Blocks: blocksOf(n)})
-			pos += n
 			continue
 		}
-		for guide < len(parent) && guideAt < pos {
-			guideAt += parent[guide].Blocks * Block
-			guide++
-		}
-		var id ID
-		tried := 0 // bytes that id is of
-		if guide < len(parent) && guideAt == pos && !parent[guide].Kind.hole() {
-			e := &parent[guide]
-			n := min(e.Blocks*Block, s.length-pos)
-			data, err := s.bytes(pos, pos+n)
+		if e := s.guide.seek(pos); e != nil {
+			held, err := s.holds(s.guide.at, pos, pos)
 			if err != nil {
 				return err
 			}
-			id, tried = s.data.ID(data), n
-			if s.recognised(e, id) {
+			if held {
 				s.emit(*e)
-				pos += n
+				continue
+			}
+			data, err := s.bytes(pos, min(pos+e.Blocks*Block, s.length))
+			if err != nil {
+				return err
+			}
+			if done, err := s.split(e, data); err != nil {
+				return err
+			} else if done {
 				continue
 			}
 		}
-		data, err := s.bytes(pos, min(pos+s.o.Chunker.Max, s.length))
+		limit, err := s.meeting(pos)
+		if err != nil {
+			return err
+		}
+		data, err := s.bytes(pos, min(pos+s.o.Chunker.Max, limit))
 		if err != nil {
 			return err
 		}
 		data = data[:s.cutter.Next(data)]
-		if len(data) != tried {
-			id = s.data.ID(data)
-		}
-		added, err := s.data.Save(s.ctx, id, data)
-		if err != nil {
+		if err := s.save(data, s.data.ID(data)); err != nil {
 			return err
 		}
-		if added {
-			s.added.Add(int64(len(data)))
-			s.counters.Added.Add(int64(len(data)))
-		}
-		s.emit(Extent{Kind: Chunk, Blocks: blocksOf(len(data)), ID: id})
-		pos += len(data)
 	}
+	return nil
+}
+
+// save puts a chunk into the repository and emits its extent.
+func (s *scanner) save(data []byte, id ID) error {
+	added, err := s.data.Save(s.ctx, id, data)
+	if err != nil {
+		return err
+	}
+	if added {
+		s.added.Add(int64(len(data)))
+		s.counters.Added.Add(int64(len(data)))
+	}
+	s.emit(Extent{Kind: Chunk, Blocks: blocksOf(len(data)), ID: id})
 	return nil
 }
 
@@ -345,11 +370,17 @@ func (s *scanner) recognised(e *Extent, id ID) bool {
 
 // emit appends an extent; holes of one kind that meet become one.
 func (s *scanner) emit(e Extent) {
+	start := s.end
+	s.end = min(start+e.Blocks*Block, s.length)
 	if last := len(s.extents) - 1; last >= 0 && e.Kind.hole() && s.extents[last].Kind == e.Kind {
 		s.extents[last].Blocks += e.Blocks
 		return
 	}
 	s.extents = append(s.extents, e)
+	if mib := start >> 20; mib != s.mib {
+		s.mib, s.mibExtents = mib, 0
+	}
+	s.mibExtents++
 }
 
 // leaf saves the node of the segment's extents, unless the parent has the same.
@@ -370,7 +401,7 @@ func (s *scanner) leaf(parent child) (child, error) {
 
 // count adds the segment to the totals.
 func (s *scanner) count(parent []Extent) {
-	var used, chunks int64
+	var used, parts, chunks int64
 	at := 0
 	for i := range s.extents {
 		n := min(s.extents[i].Blocks*Block, s.length-at)
@@ -379,6 +410,9 @@ func (s *scanner) count(parent []Extent) {
 			used += int64(n)
 			chunks++
 		}
+		if s.extents[i].Kind == Part {
+			parts += int64(n)
+		}
 	}
 	if parent == nil {
 		parent = []Extent{{Kind: Zero, Blocks: blocksOf(s.length)}}
@@ -386,6 +420,7 @@ func (s *scanner) count(parent []Extent) {
 	changed := int64(0)
 	diffExtents(parent, s.extents, s.length, func(r Range) { changed += r.Length })
 	s.used.Add(used)
+	s.parts.Add(parts)
 	s.chunks.Add(chunks)
 	s.changed.Add(changed)
 	s.counters.Changed.Add(changed)

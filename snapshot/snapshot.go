@@ -83,6 +83,7 @@ type DiskStats struct {
 	Changed int64 `json:"changed"` // against the parent; all that is used where there was none
 	Added   int64 `json:"added"`   // in chunks that the repository did not have
 	Stored  int64 `json:"stored"`  // that the repository grew by
+	Parts   int64 `json:"parts"`   // referred to inside of chunks that are not used as a whole
 	Chunks  int64 `json:"chunks"`  // that the disk consists of
 }
 

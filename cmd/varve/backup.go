@@ -32,6 +32,7 @@ type backupOptions struct {
 	badSectors      string
 	workers         int
 	skipIfUnchanged bool
+	wholeChunks     bool
 }
 
 func (a *app) backupCommand() *cobra.Command {
@@ -42,9 +43,10 @@ func (a *app) backupCommand() *cobra.Command {
 		Long: `The backup command reads one or more disks, devices or image files, and stores what the repository lacks of them. The
 snapshot exists when all of them are stored. SOURCE may be - for standard input.
 
-The newest snapshot of the same disk on the same host guides the work. An image file whose size, times and inode are
-what they were then is not read again; --full-read reads it all the same, and --force does so without a guide. Devices
-and pipes are always read.
+The newest snapshot of the same disk on the same host guides the work. Where little has changed since, only the blocks
+of 4 KiB that have are stored, and the snapshot refers to the others inside the chunks of the one before. An image file
+whose size, times and inode are what they were then is not read again; --full-read reads it all the same, and --force
+does so without a guide. Devices and pipes are always read.
 
 What cannot be read of a disk is tried again in small pieces. What stays unreadable is zero in the snapshot, which lists
 it, and the exit status is 3; with --bad-sectors fail there is no snapshot.
@@ -70,6 +72,7 @@ An interrupted backup leaves no snapshot, but what it stored is found again by t
 	f.StringVar(&o.parent, "parent", "", "`snapshot` that guides (default: the newest of the same host and disk)")
 	f.BoolVarP(&o.force, "force", "f", false, "read everything, without a guide")
 	f.BoolVar(&o.fullRead, "full-read", false, "read everything, even a file that looks unchanged")
+	f.BoolVar(&o.wholeChunks, "whole-chunks", false, "store whole chunks around a change, not just its blocks")
 	f.StringVar(&o.badSectors, "bad-sectors", "zero", "what cannot be read is `zero`, or lets the backup fail")
 	f.IntVar(&o.workers, "read-concurrency", 0, "parts of a disk to read at once (default: one for each processor)")
 	f.IntVar(&o.workers, "workers", 0, "the same as --read-concurrency")
@@ -353,7 +356,7 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 				b.ui.warn("guide", name, fmt.Errorf("part of the snapshot before cannot be read (%w); run 'varve check'", err))
 			})
 		},
-		Load: b.repo, DataWriter: b.data.next, TreeWriter: b.tree.next, Counters: &b.counters,
+		Parts: b.parts(), Load: b.repo, DataWriter: b.data.next, TreeWriter: b.tree.next, Counters: &b.counters,
 	})
 	if err != nil {
 		return nil, err
@@ -367,6 +370,14 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	}
 	bad.summarize(b.ui, name)
 	return d, nil
+}
+
+// parts makes what reads chunks of the parent, to compare with: nil when whole chunks are wanted.
+func (b *backup) parts() func() snapshot.Loader {
+	if b.options.wholeChunks {
+		return nil
+	}
+	return func() snapshot.Loader { return b.repo.FrameReader() }
 }
 
 // unchanged reports whether all disks are as in one earlier snapshot, which guided them.

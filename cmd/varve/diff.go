@@ -14,8 +14,9 @@ func (a *app) diffCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff [flags] OLD[:DISK] NEW[:DISK]",
 		Short: "show what differs between two snapshots",
-		Long: `The diff command lists the ranges in which disks of two snapshots differ, as far as their chunks tell: a range may be
-somewhat longer than what really changed. Only the trees are read. Disks that only one of the snapshots has are named.` +
+		Long: `The diff command lists the ranges in which disks of two snapshots differ, as far as their chunks tell: where whole
+chunks were stored, a range may be somewhat longer than what really changed. Only the trees are read. Disks that only
+one of the snapshots has are named.` +
 			exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve diff 1a2b3c4d latest
   varve diff 1a2b3c4d:sda 5e6f7a8b:sda --verbose`,
@@ -42,7 +43,7 @@ func (a *app) diff(ctx context.Context, r *repo.Repository, before, after string
 	if err != nil {
 		return err
 	}
-	var changed, ranges int64
+	var changed, ranges, stored, parts int64
 	for _, pair := range p.Disks {
 		var found []snapshot.Range
 		err := snapshot.Diff(ctx, r, pair[0], pair[1], func(x snapshot.Range) error {
@@ -57,6 +58,8 @@ func (a *app) diff(ctx context.Context, r *repo.Repository, before, after string
 			return fmt.Errorf("disk %s: %w", pair[1].Name, err)
 		}
 		a.showRanges(pair[1].Name, found)
+		stored += pair[1].Stats.Stored
+		parts += pair[1].Stats.Parts
 	}
 	for _, d := range p.Removed {
 		a.ui.object(map[string]any{"message_type": "change", "disk": d.Name, "modifier": "-"})
@@ -67,7 +70,8 @@ func (a *app) diff(ctx context.Context, r *repo.Repository, before, after string
 		a.ui.print("%s: only in snapshot %s", d.Name, shortID(p.After.ID))
 	}
 	a.ui.object(map[string]any{"message_type": "statistics", "source_snapshot": hexID(p.Before.ID), "target_snapshot": hexID(p.After.ID),
-		"changed_bytes": changed, "changed_ranges": ranges, "added_disks": len(p.Added), "removed_disks": len(p.Removed)})
+		"changed_bytes": changed, "changed_ranges": ranges, "stored_bytes": stored, "parts_bytes": parts, "added_disks": len(p.Added), "removed_disks": len(p.Removed)})
 	a.ui.say("%s differ between snapshots %s and %s, in %s", size(changed), shortID(p.Before.ID), shortID(p.After.ID), count(ranges, "range", "ranges"))
+	a.ui.say("for the second %s were stored when it was made; %s of it are parts of chunks of earlier snapshots", size(stored), size(parts))
 	return nil
 }

@@ -15,7 +15,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats [flags] [SNAPSHOT...]",
 		Short: "show how much snapshots hold and what they take",
 		Long: `The stats command adds up snapshots, all of them unless some are named or selected: the size that they restore to, how
-much of it is in use, how much of that is unique, and how many bytes that takes in the repository.` +
+much of it is in use, how much had changed and what was stored for that, how much is unique, and how many bytes that
+takes in the repository.` +
 			exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve stats
   varve stats latest
@@ -38,12 +39,15 @@ func (a *app) stats(ctx context.Context, r *repo.Repository, addresses []string,
 	if err != nil {
 		return err
 	}
-	var disks, restore, used int64
+	var disks, restore, used, parts, changed, stored int64
 	for _, s := range list {
 		for i := range s.Disks {
 			disks++
 			restore += s.Disks[i].Size
 			used += s.Disks[i].Stats.Used
+			parts += s.Disks[i].Stats.Parts
+			changed += s.Disks[i].Stats.Changed
+			stored += s.Disks[i].Stats.Stored
 		}
 	}
 	m, err := r.Measure(ctx, markerOf(r, func(context.Context) ([]*snapshot.Snapshot, error) { return list, nil }))
@@ -59,11 +63,13 @@ func (a *app) stats(ctx context.Context, r *repo.Repository, addresses []string,
 		ratio = float64(m.Bytes) / float64(m.Stored)
 	}
 	a.ui.object(map[string]any{"message_type": "summary", "snapshots_count": len(list), "total_file_count": disks, "total_restore_size": restore,
-		"total_used": used, "total_uncompressed_size": m.Bytes, "total_size": m.Stored, "compression_ratio": ratio, "total_blob_count": m.Chunks,
+		"total_used": used, "total_parts": parts, "total_changed": changed, "total_stored": stored, "total_uncompressed_size": m.Bytes, "total_size": m.Stored, "compression_ratio": ratio, "total_blob_count": m.Chunks,
 		"missing_blobs": m.Missing, "repository_packs": m.Packs, "repository_size": m.PackBytes, "index_chunks": x.Chunks, "index_size": x.Bytes})
 	a.ui.print("snapshots          %d, with %s", len(list), count(disks, "disk", "disks"))
 	a.ui.print("restore size       %s", size(restore))
 	a.ui.print("used               %s", size(used))
+	a.ui.print("  inside chunks    %s: parts of chunks that are not used as a whole", size(parts))
+	a.ui.print("changed            %s, each disk against the one before; %s were stored for it", size(changed), size(stored))
 	a.ui.print("unique             %s in %s", size(m.Bytes), count(m.Chunks, "chunk", "chunks"))
 	a.ui.print("stored             %s, compressed %.2f times", size(m.Stored), ratio)
 	a.ui.print("whole repository   %s in %s", size(m.PackBytes), count(m.Packs, "pack", "packs"))

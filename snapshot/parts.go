@@ -1,0 +1,223 @@
+package snapshot
+
+import (
+	"bytes"
+
+	"varve/chunker"
+)
+
+// A scan with CreateOptions.Parts stores of an extent of the parent's that has changed only the blocks that have:
+//
+//	parent   ├────────── chunk A ──────────┼─ chunk B ─┤          block     of the disk
+//	disk     ├─ same ──┼─ new ─┼── same ───┼── same ───┤
+//	extents  ├─ A 0-3 ─┼─  C  ─┼─ A 6-12 ──┼─────B─────┤          A 0-3     a part of chunk A, its blocks 0 to 3
+//
+// What is the same is found by comparing with the bytes of chunk A, never by a hash of less than a run, so nothing is taken
+// for unchanged that is not. Rules keep the disk from falling to pieces; docs/decisions/parts.md has their figures:
+//
+//  1. An extent of which more than maxChanged blocks are others is new content, and cut by content.
+//  2. So is one of a chunk of which the segment would use less than minUsed of its blocks afterwards: the rest of the chunk
+//     cannot be pruned.
+//  3. A MiB of the disk that would have more than maxExtents extents is cut afresh from there on.
+//
+// What is cut by content ends where an extent of the parent's begins that is still there, so that it stores nothing twice.
+const (
+	maxChanged = 0.75
+	minUsed    = 0.25
+	maxExtents = 160
+)
+
+// guide is what a scanner knows of the parent's extents of the segment.
+type guide struct {
+	extents []Extent
+	at      int // index of the extent at or after the position of the scan
+	start   int // where it starts, in bytes
+	verdict []verdict
+	inUse   map[ID]int // blocks of each chunk that the extents use, less those that have changed; nil until it is needed
+	afresh  int        // the parent's extents before are not used any more
+}
+
+// verdict is whether the disk still holds what an extent of the parent's refers to.
+type verdict byte
+
+const (
+	unknown verdict = iota
+	changed
+	same
+)
+
+func (g *guide) reset(parent []Extent) {
+	g.extents, g.at, g.start, g.inUse, g.afresh = parent, 0, 0, nil, 0
+	g.verdict = append(g.verdict[:0], make([]verdict, len(parent))...)
+}
+
+// seek goes on to the extent at pos or the first one after it, and returns the one that starts at pos, nil when none does
+// that is of use.
+func (g *guide) seek(pos int) *Extent {
+	for g.at < len(g.extents) && g.start < pos {
+		g.start += g.extents[g.at].Blocks * Block
+		g.at++
+	}
+	if g.at == len(g.extents) || g.start > pos || pos < g.afresh || g.extents[g.at].Kind.hole() {
+		return nil
+	}
+	return &g.extents[g.at]
+}
+
+// holds reports whether the disk holds extent k of the parent's, which starts at start. pos is where the scan is.
+func (s *scanner) holds(k, start, pos int) (bool, error) {
+	g := &s.guide
+	if g.verdict[k] == unknown {
+		e := &g.extents[k]
+		end := min(start+e.Blocks*Block, s.length)
+		data, err := s.bytes(pos, end)
+		if err != nil {
+			return false, err
+		}
+		g.verdict[k] = changed
+		if s.recognised(e, s.data.ID(data[start-pos:])) {
+			g.verdict[k] = same
+		}
+	}
+	return g.verdict[k] == same, nil
+}
+
+// meeting returns where cutting by content from pos has to end: at the next extent of the parent's that the disk still
+// holds, as far as one chunk can reach.
+func (s *scanner) meeting(pos int) (int, error) {
+	g := &s.guide
+	if s.before == nil {
+		return s.length, nil
+	}
+	for k, start := g.at, g.start; k < len(g.extents) && start < pos+s.o.Chunker.Max; k++ {
+		e := &g.extents[k]
+		end := min(start+e.Blocks*Block, s.length)
+		if start > pos && start >= g.afresh && !e.Kind.hole() && end <= pos+window {
+			if held, err := s.holds(k, start, pos); held || err != nil {
+				return start, err
+			}
+		}
+		start = end
+	}
+	return s.length, nil
+}
+
+// split emits data, which is what the disk has in place of the parent's extent e, as parts of e's chunk and new chunks. It
+// reports false when e has to be cut by content, and has emitted nothing then.
+func (s *scanner) split(e *Extent, data []byte) (bool, error) {
+	if s.before == nil || e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
+		return false, nil
+	}
+	old, err := s.before.Load(s.ctx, e.ID, nil)
+	if err != nil {
+		if s.ctx.Err() != nil {
+			return false, s.ctx.Err()
+		}
+		s.parentLost(err)
+		return false, nil
+	}
+	run, err := runOf(old, e, len(data))
+	if err != nil {
+		s.parentLost(err)
+		return false, nil
+	}
+	s.runs = appendRuns(s.runs[:0], run, data)
+	changed := 0
+	for _, r := range s.runs {
+		if r.kind == Chunk {
+			changed += r.blocks
+		}
+	}
+	if float64(changed) > maxChanged*float64(e.Blocks) || !s.keepsUse(e.ID, changed, len(old)) || !s.hasRoom(len(s.runs)) {
+		return false, nil
+	}
+	at := 0 // blocks of e that are emitted
+	for _, r := range s.runs {
+		part := data[at*Block : min((at+r.blocks)*Block, len(data))]
+		switch r.kind {
+		case Chunk:
+			if err := s.save(part, s.data.ID(part)); err != nil {
+				return false, err
+			}
+		case Part:
+			s.emit(Extent{Kind: Part, Blocks: r.blocks, ID: e.ID, First: e.First + at, Digest: s.data.ID(part)})
+		default:
+			s.emit(Extent{Kind: Zero, Blocks: r.blocks})
+		}
+		at += r.blocks
+	}
+	return true, nil
+}
+
+// blockRun is a run of blocks with one fate: Part for those that are the same as before, Chunk for new ones, Zero.
+type blockRun struct {
+	kind   Kind
+	blocks int
+}
+
+// appendRuns compares two states of the same blocks. Neither a part nor a chunk starts with a zero block, as none does that
+// is cut by content: there the next scan will find zeros first.
+func appendRuns(runs []blockRun, before, now []byte) []blockRun {
+	for at := 0; at < len(now); at += Block {
+		end := min(at+Block, len(now))
+		kind := Chunk
+		if bytes.Equal(before[at:end], now[at:end]) {
+			kind = Part
+		}
+		last := len(runs) - 1
+		if last >= 0 && runs[last].kind == kind {
+			runs[last].blocks++
+			continue
+		}
+		if chunker.IsZero(now[at:end]) {
+			if last >= 0 && runs[last].kind == Zero {
+				runs[last].blocks++
+				continue
+			}
+			kind = Zero
+		}
+		runs = append(runs, blockRun{kind, 1})
+	}
+	return runs
+}
+
+// keepsUse applies rule 2 to a chunk of size bytes when blocks more of it change. It counts them as changed, whatever the
+// answer is.
+func (s *scanner) keepsUse(id ID, blocks, size int) bool {
+	g := &s.guide
+	if g.inUse == nil {
+		g.inUse = map[ID]int{}
+		for i := range g.extents {
+			if e := &g.extents[i]; !e.Kind.hole() {
+				g.inUse[e.ID] += e.Blocks
+			}
+		}
+	}
+	g.inUse[id] -= blocks
+	return float64(g.inUse[id]) >= minUsed*float64(blocksOf(size))
+}
+
+// hasRoom applies rule 3 to an extent that is to become n. When there is no room, the parent's extents in the rest of this
+// MiB are not used any more.
+func (s *scanner) hasRoom(n int) bool {
+	g := &s.guide
+	const mib = 1 << 20
+	end := (g.start/mib + 1) * mib
+	k, start := g.at, g.start
+	for ; k < len(g.extents) && start < end; k++ {
+		start += g.extents[k].Blocks * Block
+	}
+	if s.inMiB(g.start/mib)+n+k-g.at-1 <= maxExtents {
+		return true
+	}
+	g.afresh = start
+	return false
+}
+
+// inMiB returns how many extents were emitted so far that start in that MiB of the segment.
+func (s *scanner) inMiB(mib int) int {
+	if s.mib != mib {
+		return 0
+	}
+	return s.mibExtents
+}
