@@ -67,6 +67,7 @@ var rules = map[string]rule{
 	},
 
 	"scripts/floor": {modules: []string{"github.com/klauspost/compress", "github.com/zeebo/blake3"}},
+	"scripts/reads": {imports: []string{"image", "repo", "repo/storage", "snapshot"}},
 }
 
 // everywhere may be imported by the tests of any package.
