@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/zeebo/blake3"
+	"varve/index"
 	"varve/repo/pack"
 )
 
@@ -36,7 +37,6 @@ type Checked struct {
 // not be done.
 func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, report func(error)) (Checked, error) {
 	var result Checked
-	result.Lost = map[ID]struct{}{}
 	problem := func(err error) { result.Problems++; report(err) }
 	lease, err := r.takeLease(ctx, true, "check")
 	if err != nil {
@@ -56,6 +56,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	}
 	slices.SortFunc(packs, func(a, b stored) int { return bytes.Compare(a.id[:], b.id[:]) })
 	there := &idSet{}
+	bad := map[ID]int{} // in how many places a chunk was found to be damaged
 	scratch := newFrameScratch(r.secrets.id)
 	for i, p := range packs {
 		if err := ctx.Err(); err != nil {
@@ -71,7 +72,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		if o.ReadPack != nil && o.ReadPack(i, len(packs), p.size) {
 			result.ReadPacks++
 			result.ReadBytes += p.size
-			if err := r.checkPack(ctx, p.id, dir, scratch, result.Lost); err != nil {
+			if err := r.checkPack(ctx, p.id, dir, scratch, bad); err != nil {
 				if ctx.Err() != nil {
 					return result, ctx.Err()
 				}
@@ -86,6 +87,9 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		}
 	}
 	r.progress("checking packs", len(packs), len(packs))
+	if result.Lost, err = r.withoutCopy(ctx, bad); err != nil {
+		return result, err
+	}
 	nodes, chunks := map[ID]struct{}{}, &idSet{}
 	missing := int64(0)
 	err = mark(ctx, func(id ID) bool {
@@ -143,13 +147,13 @@ func (r *Repository) checkConfig(ctx context.Context, problem func(error)) error
 	return nil
 }
 
-// checkPack reads a whole pack: its name, every frame, every chunk. Chunks of a frame that is bad are added to lost.
-func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, scratch *frameScratch, lost map[ID]struct{}) error {
+// checkPack reads a whole pack: its name, every frame, every chunk. Chunks of a frame that is bad are counted in bad.
+func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, scratch *frameScratch, bad map[ID]int) error {
 	data, err := r.storage.Get(ctx, packName(id), 0, -1, nil)
 	if err != nil {
 		for _, f := range dir.Frames {
 			for _, c := range f.Chunks {
-				lost[c.ID] = struct{}{}
+				bad[c.ID]++
 			}
 		}
 		return err
@@ -159,7 +163,7 @@ func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, s
 		problems = fmt.Errorf("its bytes have the hash %s", hex.EncodeToString(sum[:6]))
 	}
 	opener := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
-	bad := 0
+	frames := 0
 	for _, f := range dir.Frames {
 		err := errors.New("the pack ends before it")
 		if uint64(f.Offset)+uint64(f.Stored) <= uint64(len(data)) {
@@ -167,15 +171,35 @@ func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, s
 		}
 		if err != nil {
 			for _, c := range f.Chunks {
-				lost[c.ID] = struct{}{}
+				bad[c.ID]++
 			}
-			if bad++; bad == 1 {
+			if frames++; frames == 1 {
 				problems = errors.Join(problems, fmt.Errorf("frame at %d: %w", f.Offset, err))
 			}
 		}
 	}
-	if bad > 1 {
-		problems = errors.Join(problems, fmt.Errorf("and %d more frames", bad-1))
+	if frames > 1 {
+		problems = errors.Join(problems, fmt.Errorf("and %d more frames", frames-1))
 	}
 	return problems
+}
+
+// withoutCopy returns the chunks that lie in no more places than are bad.
+func (r *Repository) withoutCopy(ctx context.Context, bad map[ID]int) (map[ID]struct{}, error) {
+	lost := map[ID]struct{}{}
+	if len(bad) == 0 {
+		return lost, nil
+	}
+	places := map[ID]int{}
+	err := r.eachPlace(ctx, func(_ index.Pack, e index.Entry) {
+		if _, damaged := bad[e.ID]; damaged {
+			places[e.ID]++
+		}
+	})
+	for id, n := range bad {
+		if places[id] <= n {
+			lost[id] = struct{}{}
+		}
+	}
+	return lost, err
 }

@@ -148,6 +148,9 @@ func (r *Repository) loadHard(ctx context.Context, id ID, p index.Pack, place in
 			return nil, err
 		}
 	}
+	if data, found := r.loadCopy(ctx, id, p, buf); found {
+		return data, nil
+	}
 	return nil, &DamagedError{Object: packName(p.ID), Reason: fmt.Sprintf("chunk %s cannot be read from it: %v", short(id), failure)}
 }
 

@@ -90,6 +90,9 @@ type Repository struct {
 	index   *index.Index
 	rebuilt bool            // the index was made anew in this process: no need to try that again
 	broken  map[ID]struct{} // packs whose directory cannot be read
+
+	copiesMu sync.Mutex
+	copiesOf map[ID]map[ID][]copyPlace // by damaged pack, by chunk
 }
 
 // Init makes a repository in st, which must not hold one (ErrExists). settings is kept for the caller, sealed.
