@@ -2,6 +2,7 @@ package repo
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/klauspost/compress/zstd"
@@ -76,13 +77,18 @@ func (c *compressor) encode(frame []byte) (pack.Codec, []byte) {
 	return pack.Zstd, c.out
 }
 
-// decoder decodes any number of frames at once.
-var decoder = func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)),
+// newDecoder returns a decoder of frames, and of nothing larger; source is for those that read a stream.
+func newDecoder(source io.Reader, concurrency int) (*zstd.Decoder, error) {
+	return zstd.NewReader(source,
+		zstd.WithDecoderConcurrency(concurrency),
 		zstd.WithDecoderMaxMemory(pack.MaxFrame),
 		zstd.WithDecoderMaxWindow(pack.MaxFrame),
 		zstd.WithDecoderLowmem(true))
+}
+
+// decoder decodes any number of frames at once.
+var decoder = func() *zstd.Decoder {
+	d, err := newDecoder(nil, runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -129,6 +135,15 @@ type frameScratch struct {
 }
 
 func newFrameScratch(key [32]byte) *frameScratch { return &frameScratch{hasher: newHasher(key)} }
+
+// takeScratch lends out a frameScratch, which is given back to r.scratches: each has 2 MiB of memory, and packs are verified
+// every moment.
+func (r *Repository) takeScratch() *frameScratch {
+	if s, ok := r.scratches.Get().(*frameScratch); ok {
+		return s
+	}
+	return newFrameScratch(r.secrets.id)
+}
 
 // open authenticates and decodes a sealed frame; the result is valid until the next call.
 func (s *frameScratch) open(o *pack.Opener, offset uint32, sealed []byte) ([]byte, error) {

@@ -86,6 +86,8 @@ type Repository struct {
 	frames  *frameCache
 	openers sync.Map // pack id → *pack.Opener
 
+	scratches sync.Pool // of *frameScratch
+
 	mu      sync.Mutex
 	index   *index.Index
 	rebuilt bool            // the index was made anew in this process: no need to try that again

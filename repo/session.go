@@ -354,7 +354,8 @@ func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
 		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))
 	}
 	o := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
-	scratch := newFrameScratch(r.secrets.id)
+	scratch := r.takeScratch()
+	defer r.scratches.Put(scratch)
 	for _, f := range dir.Frames {
 		if err := scratch.verify(o, f, data[f.Offset:f.Offset+f.Stored]); err != nil {
 			return err
