@@ -33,7 +33,7 @@ type guide struct {
 	at      int // index of the extent at or after the position of the scan
 	start   int // where it starts, in bytes
 	verdict []verdict
-	inUse   map[ID]int // blocks of each chunk that the extents use, less those that have changed; nil until it is needed
+	inUse   map[ID]int // blocks of each chunk that the segment uses; nil until something has changed
 	afresh  int        // the parent's extents before are not used any more
 }
 
@@ -62,6 +62,20 @@ func (g *guide) seek(pos int) *Extent {
 		return nil
 	}
 	return &g.extents[g.at]
+}
+
+// use changes how many blocks of a chunk the segment uses, as far as the scan has come, and returns the new number.
+func (g *guide) use(id ID, change int) int {
+	if g.inUse == nil {
+		g.inUse = map[ID]int{}
+		for i := range g.extents {
+			if e := &g.extents[i]; !e.Kind.hole() {
+				g.inUse[e.ID] += e.Blocks
+			}
+		}
+	}
+	g.inUse[id] += change
+	return g.inUse[id]
 }
 
 // holds reports whether the disk holds extent k of the parent's, which starts at start. pos is where the scan is.
@@ -105,31 +119,41 @@ func (s *scanner) meeting(pos int) (int, error) {
 // split emits data, which is what the disk has in place of the parent's extent e, as parts of e's chunk and new chunks. It
 // reports false when e has to be cut by content, and has emitted nothing then.
 func (s *scanner) split(e *Extent, data []byte) (bool, error) {
-	if s.before == nil || e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
+	if s.before == nil {
 		return false, nil
+	}
+	gone, err := s.trySplit(e, data)
+	s.guide.use(e.ID, -gone)
+	return gone < e.Blocks, err
+}
+
+// trySplit is split; it returns how many blocks of e are not used any more, all of them when e has to be cut by content.
+func (s *scanner) trySplit(e *Extent, data []byte) (gone int, err error) {
+	if e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
+		return e.Blocks, nil
 	}
 	old, err := s.before.Load(s.ctx, e.ID, nil)
 	if err != nil {
 		if s.ctx.Err() != nil {
-			return false, s.ctx.Err()
+			return e.Blocks, s.ctx.Err()
 		}
 		s.parentLost(err)
-		return false, nil
+		return e.Blocks, nil
 	}
 	run, err := runOf(old, e, len(data))
 	if err != nil {
 		s.parentLost(err)
-		return false, nil
+		return e.Blocks, nil
 	}
 	s.runs = appendRuns(s.runs[:0], run, data)
-	changed := 0
 	for _, r := range s.runs {
-		if r.kind == Chunk {
-			changed += r.blocks
+		if r.kind != Part {
+			gone += r.blocks
 		}
 	}
-	if float64(changed) > maxChanged*float64(e.Blocks) || !s.keepsUse(e.ID, changed, len(old)) || !s.hasRoom(len(s.runs)) {
-		return false, nil
+	rest := s.guide.use(e.ID, 0) - gone // blocks of the chunk that the segment would use
+	if float64(gone) > maxChanged*float64(e.Blocks) || float64(rest) < minUsed*float64(blocksOf(len(old))) || !s.hasRoom(len(s.runs)) {
+		return e.Blocks, nil
 	}
 	at := 0 // blocks of e that are emitted
 	for _, r := range s.runs {
@@ -137,7 +161,7 @@ func (s *scanner) split(e *Extent, data []byte) (bool, error) {
 		switch r.kind {
 		case Chunk:
 			if err := s.save(part, s.data.ID(part)); err != nil {
-				return false, err
+				return e.Blocks, err
 			}
 		case Part:
 			s.emit(Extent{Kind: Part, Blocks: r.blocks, ID: e.ID, First: e.First + at, Digest: s.data.ID(part)})
@@ -146,7 +170,7 @@ func (s *scanner) split(e *Extent, data []byte) (bool, error) {
 		}
 		at += r.blocks
 	}
-	return true, nil
+	return gone, nil
 }
 
 // blockRun is a run of blocks with one fate: Part for those that are the same as before, Chunk for new ones, Zero.
@@ -179,22 +203,6 @@ func appendRuns(runs []blockRun, before, now []byte) []blockRun {
 		runs = append(runs, blockRun{kind, 1})
 	}
 	return runs
-}
-
-// keepsUse applies rule 2 to a chunk of size bytes when blocks more of it change. It counts them as changed, whatever the
-// answer is.
-func (s *scanner) keepsUse(id ID, blocks, size int) bool {
-	g := &s.guide
-	if g.inUse == nil {
-		g.inUse = map[ID]int{}
-		for i := range g.extents {
-			if e := &g.extents[i]; !e.Kind.hole() {
-				g.inUse[e.ID] += e.Blocks
-			}
-		}
-	}
-	g.inUse[id] -= blocks
-	return float64(g.inUse[id]) >= minUsed*float64(blocksOf(size))
 }
 
 // hasRoom applies rule 3 to an extent that is to become n. When there is no room, the parent's extents in the rest of this
