@@ -67,7 +67,7 @@ An interrupted backup leaves no snapshot, but what it stored is found again by t
 	f.BoolVar(&o.stdin, "stdin", false, "read one disk from standard input, as SOURCE - does")
 	f.StringVar(&o.stdinFilename, "stdin-filename", "stdin", "`name` of the disk that is read from standard input")
 	f.StringArrayVar(&o.tags, "tag", nil, "`tag[,tag]` of the snapshot (may be given several times)")
-	f.StringVarP(&o.host, "host", "H", "", "`name` of the host of the snapshot (default: this one's)")
+	f.StringVarP(&o.host, "host", "H", "", "`name` of the host of the snapshot (VARVE_HOST; default: this one's)")
 	f.StringVar(&o.time, "time", "now", "`time` of the snapshot, as \"2026-01-31 23:59:00\"")
 	f.StringVar(&o.parent, "parent", "", "`snapshot` that guides (default: the newest of the same host and disk)")
 	f.BoolVarP(&o.force, "force", "f", false, "read everything, without a guide")
@@ -140,6 +140,9 @@ func (a *app) backup(ctx context.Context, r *repo.Repository, o backupOptions, p
 	}
 	if b.snapshot.Time, err = parseTime(o.time, started); err != nil {
 		return err
+	}
+	if b.snapshot.Host == "" {
+		b.snapshot.Host = os.Getenv("VARVE_HOST")
 	}
 	if b.snapshot.Host == "" {
 		b.snapshot.Host, _ = os.Hostname()
@@ -338,7 +341,7 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	if trusted && !b.options.fullRead && snapshot.Unchanged(ps, pd, info) {
 		d := *pd
 		d.Name, d.Path, d.Parent = name, info.Path, hexID(ps.ID)
-		d.Stats = snapshot.DiskStats{Used: pd.Stats.Used, Chunks: pd.Stats.Chunks}
+		d.Stats = snapshot.DiskStats{Used: pd.Stats.Used, Parts: pd.Stats.Parts, Chunks: pd.Stats.Chunks}
 		b.counters.Scanned.Add(d.Size)
 		return &d, nil
 	}

@@ -122,6 +122,7 @@ ENVIRONMENT
     VARVE_PASSWORD_FILE     file that holds it (--password-file)
     VARVE_PASSWORD_COMMAND  command that prints it (--password-command)
     VARVE_CACHE_DIR         folder of caches (--cache-dir)
+    VARVE_HOST              host of new snapshots (backup --host)
     VARVE_COMPRESSION       level of compression (--compression)
     VARVE_PROGRESS_FPS      pictures of progress a second, 10 at first
     GOMAXPROCS              how many processors to use`,
