@@ -64,7 +64,7 @@ func (r *Repository) eachPlace(ctx context.Context, f func(index.Pack, index.Ent
 			}
 			return err
 		}
-		q := index.Pack{ID: id, Size: size, Kind: byte(dir.Kind), Salt: dir.Salt}
+		q := indexPack(id, size, dir)
 		for _, e := range indexEntries(dir) {
 			f(q, e)
 		}
@@ -79,13 +79,9 @@ func (r *Repository) loadCopy(ctx context.Context, id ID, p index.Pack, buf []by
 		return nil, false
 	}
 	for _, c := range places {
-		frame, err := r.fetchFrame(ctx, c.pack, c.place, nil)
-		if err != nil {
-			continue
-		}
-		if data, err := chunkOf(newHasher(r.secrets.id), frame, c.place, id); err == nil {
+		if data, err := r.chunkAt(ctx, id, c.pack, c.place, buf); err == nil {
 			r.logf("chunk %s is damaged in pack %s and was read from pack %s", short(id), short(p.ID), short(c.pack.ID))
-			return append(buf[:0], data...), true
+			return data, true
 		}
 	}
 	return nil, false

@@ -41,10 +41,7 @@ func TestSecondCopyIsRead(t *testing.T) {
 		}
 		s.Close()
 	}
-	var packs []string
-	if err := st.List(ctx, "packs/", func(name string, _ int64) error { packs = append(packs, name); return nil }); err != nil {
-		t.Fatal(err)
-	}
+	packs := names(t, st, "packs/")
 	if len(packs) != 2 {
 		t.Fatalf("there are %d packs, not two with the same chunk", len(packs))
 	}
@@ -55,11 +52,7 @@ func TestSecondCopyIsRead(t *testing.T) {
 	}
 	whole := map[string][]byte{}
 	for _, name := range packs {
-		data, err := st.Get(ctx, name, 0, -1, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whole[name] = data
+		whole[name] = object(t, st, name)
 	}
 	mark := func(_ context.Context, _ func(ID) bool, chunk func(ID)) error { chunk(id); return nil }
 	all := CheckOptions{ReadPack: func(int, int, int64) bool { return true }}

@@ -108,8 +108,7 @@ func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
 			r.broken[id] = struct{}{}
 			continue
 		}
-		p := index.Pack{ID: id, Size: there[id], Kind: byte(dir.Kind), Salt: dir.Salt}
-		if err := x.Add(p, indexEntries(dir)); err != nil {
+		if err := x.Add(indexPack(id, there[id], dir), indexEntries(dir)); err != nil {
 			return fmt.Errorf("adding pack %s to the index: %w", short(id), err)
 		}
 	}
@@ -150,6 +149,11 @@ func (r *Repository) Trust(roots ...ID) {
 			r.logf("noting that the snapshot is complete: %v", err)
 		}
 	}
+}
+
+// indexPack is a pack of size bytes as the index wants it.
+func indexPack(id ID, size int64, dir pack.Directory) index.Pack {
+	return index.Pack{ID: id, Size: size, Kind: byte(dir.Kind), Salt: dir.Salt}
 }
 
 // indexEntries lists the chunks of a pack as the index wants them.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -103,7 +104,20 @@ func decodeFrame(codec pack.Codec, payload, dst []byte) ([]byte, error) {
 	case pack.Zstd:
 		return decoder.DecodeAll(payload, dst[:0])
 	}
-	return nil, fmt.Errorf("unknown codec %d: a newer varve is needed", codec)
+	return nil, unknownCodec(codec)
+}
+
+func unknownCodec(codec pack.Codec) error {
+	return fmt.Errorf("unknown codec %d: a newer varve is needed", codec)
+}
+
+// opening is memory in which frames are opened, one after the other.
+type opening []byte
+
+// open authenticates a sealed frame; the payload is valid until the next call.
+func (b *opening) open(o *pack.Opener, offset uint32, sealed []byte) (pack.Codec, []byte, error) {
+	*b = slices.Grow((*b)[:0], len(sealed))
+	return o.Open(*b, offset, sealed)
 }
 
 // hasher computes ids of chunks. It is for one goroutine at a time.
@@ -130,8 +144,9 @@ func (h *hasher) id(data []byte) (id ID) {
 
 // frameScratch holds the buffers in which one goroutine decodes frames.
 type frameScratch struct {
-	hasher         *hasher
-	payload, plain []byte
+	hasher *hasher
+	opened opening
+	plain  []byte
 }
 
 func newFrameScratch(key [32]byte) *frameScratch { return &frameScratch{hasher: newHasher(key)} }
@@ -147,11 +162,10 @@ func (r *Repository) takeScratch() *frameScratch {
 
 // open authenticates and decodes a sealed frame; the result is valid until the next call.
 func (s *frameScratch) open(o *pack.Opener, offset uint32, sealed []byte) ([]byte, error) {
-	codec, payload, err := o.Open(s.payload[:0], offset, sealed)
+	codec, payload, err := s.opened.open(o, offset, sealed)
 	if err != nil {
 		return nil, err
 	}
-	s.payload = payload
 	if s.plain, err = decodeFrame(codec, payload, s.plain); err != nil {
 		return nil, fmt.Errorf("decompressing the frame at %d: %w", offset, err)
 	}

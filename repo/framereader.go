@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -28,11 +27,11 @@ type FrameReader struct {
 // readFrame is a frame that is decoded from its start up to some place.
 type readFrame struct {
 	key     frameKey
-	used    int    // FrameReader.uses when it was wanted last
-	room    []byte // where payload is
-	payload []byte // authenticated; nil: none
-	plain   []byte // what is decoded so far; all of it when decoder has ended
+	used    int // FrameReader.uses when it was wanted last
+	opened  opening
 	codec   pack.Codec
+	payload []byte // authenticated, in opened; nil: none
+	plain   []byte // what decoder has given so far; it is not needed for Raw
 	source  bytes.Reader
 	decoder *zstd.Decoder
 }
@@ -77,10 +76,7 @@ func (f *FrameReader) frame(ctx context.Context, p index.Pack, place index.Place
 		return nil, err
 	}
 	oldest.payload = nil
-	if cap(oldest.room) < len(f.sealed) {
-		oldest.room = make([]byte, 0, 2*len(f.sealed))
-	}
-	codec, payload, err := f.repo.opener(p).Open(oldest.room, place.Offset, f.sealed)
+	codec, payload, err := oldest.opened.open(f.repo.opener(p), place.Offset, f.sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +95,7 @@ func (r *readFrame) start(payload []byte) error {
 		return nil
 	}
 	if r.codec != pack.Zstd {
-		return fmt.Errorf("unknown codec %d: a newer varve is needed", r.codec)
+		return unknownCodec(r.codec)
 	}
 	r.source.Reset(payload)
 	if r.decoder == nil {

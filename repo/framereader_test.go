@@ -38,16 +38,8 @@ func TestFrameReader(t *testing.T) {
 	}
 
 	// Damage is an error, and the other frames are still read.
-	var packs []string
-	if err := st.List(ctx, "packs/", func(name string, _ int64) error { packs = append(packs, name); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range packs {
-		data, err := st.Get(ctx, name, 0, -1, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := st.Put(ctx, name, rotten(data)); err != nil {
+	for _, name := range names(t, st, "packs/") {
+		if err := st.Put(ctx, name, rotten(object(t, st, name))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,11 +16,11 @@ import (
 // golden repository, because its secrets are the same in every process that fuzzes.
 
 // object reads what the storage has under name.
-func object(f *testing.F, st storage.Storage, name string) []byte {
-	f.Helper()
-	data, err := st.Get(f.Context(), name, 0, -1, nil)
+func object(t testing.TB, st storage.Storage, name string) []byte {
+	t.Helper()
+	data, err := st.Get(t.Context(), name, 0, -1, nil)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	return data
 }
@@ -38,7 +38,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("\n"), []byte("\n"))
 	f.Fuzz(func(t *testing.T, config2, key2 []byte) {
 		if k, _, _, err := decodeKey(key2); err == nil && (k.KDF.Memory > 1<<10 || k.KDF.Time > 2) {
-			t.Skip() // within bounds, and too slow for a fuzz target
+			t.Skip("SKIPPED: opening with a key slot that is within bounds, and too slow for a fuzz target")
 		}
 		st := storage.NewMemory()
 		id := ID(blake3.Sum256(key2))

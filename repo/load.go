@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"varve/index"
@@ -59,33 +58,39 @@ func (r *Repository) Load(ctx context.Context, id ID, buf []byte) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	h := hashers.Get().(*sharedHasher)
-	defer hashers.Put(h)
 	frame, err := r.frames.get(frameKey{p.ID, place.Offset}, func() ([]byte, error) {
-		return r.fetchFrame(ctx, p, place, nil)
+		return r.fetchFrame(ctx, p, place)
 	})
 	if err == nil {
 		var data []byte
-		if data, err = chunkOf(h.of(r.secrets.id), frame, place, id); err == nil {
-			return append(buf[:0], data...), nil
+		if data, err = r.chunkIn(frame, place, id, buf); err == nil {
+			return data, nil
 		}
 	}
 	return r.loadHard(ctx, id, p, place, buf, err)
 }
 
-// sharedHasher is a hasher that is lent out to calls of Load.
-type sharedHasher struct {
-	key ID
-	h   *hasher
+// chunkAt reads the chunk id from a place, past the cache of frames, in buf where there is room. It has been hashed.
+func (r *Repository) chunkAt(ctx context.Context, id ID, p index.Pack, place index.Place, buf []byte) ([]byte, error) {
+	frame, err := r.fetchFrame(ctx, p, place)
+	if err != nil {
+		return nil, err
+	}
+	return r.chunkIn(frame, place, id, buf)
 }
 
-var hashers = sync.Pool{New: func() any { return new(sharedHasher) }}
-
-func (s *sharedHasher) of(key ID) *hasher {
-	if s.h == nil || s.key != key {
-		s.key, s.h = key, newHasher(key)
+// chunkIn returns a copy of a chunk in its decoded frame, hashed.
+func (r *Repository) chunkIn(frame []byte, place index.Place, id ID, buf []byte) ([]byte, error) {
+	h, lent := r.hashers.Get().(*hasher)
+	if !lent {
+		h = newHasher(r.secrets.id)
 	}
-	return s.h
+	defer r.hashers.Put(h)
+	data, err := chunkOf(h, frame, place, id)
+	if err != nil {
+		return nil, err
+	}
+	return append(buf[:0], data...), nil
 }
 
 // chunkOf returns the chunk's bytes in its decoded frame, hashed.
@@ -102,7 +107,7 @@ func chunkOf(h *hasher, frame []byte, place index.Place, id ID) ([]byte, error) 
 }
 
 // fetchFrame reads, authenticates and decodes a frame.
-func (r *Repository) fetchFrame(ctx context.Context, p index.Pack, place index.Place, dst []byte) ([]byte, error) {
+func (r *Repository) fetchFrame(ctx context.Context, p index.Pack, place index.Place) ([]byte, error) {
 	sealed, err := r.storage.Get(ctx, packName(p.ID), int64(place.Offset), int64(place.Stored), nil)
 	if err != nil {
 		return nil, err
@@ -111,7 +116,7 @@ func (r *Repository) fetchFrame(ctx context.Context, p index.Pack, place index.P
 	if err != nil {
 		return nil, err
 	}
-	return decodeFrame(codec, payload, dst)
+	return decodeFrame(codec, payload, nil)
 }
 
 // loadHard is Load for a chunk that could not be read from its place. A reading may fail once, a pack may have been
@@ -123,13 +128,10 @@ func (r *Repository) loadHard(ctx context.Context, id ID, p index.Pack, place in
 			return nil, err
 		}
 		r.frames.drop(frameKey{p.ID, place.Offset})
-		frame, err := r.fetchFrame(ctx, p, place, nil)
+		data, err := r.chunkAt(ctx, id, p, place, buf)
 		if err == nil {
-			var data []byte
-			if data, err = chunkOf(newHasher(r.secrets.id), frame, place, id); err == nil {
-				r.logf("chunk %s was read in another attempt; before: %v", short(id), first)
-				return append(buf[:0], data...), nil
-			}
+			r.logf("chunk %s was read in another attempt; before: %v", short(id), first)
+			return data, nil
 		}
 		failure = err
 		if errors.Is(err, storage.ErrNotExist) {

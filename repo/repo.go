@@ -86,6 +86,7 @@ type Repository struct {
 	frames  *frameCache
 	openers sync.Map // pack id → *pack.Opener
 
+	hashers   sync.Pool // of *hasher
 	scratches sync.Pool // of *frameScratch
 
 	mu      sync.Mutex

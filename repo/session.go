@@ -245,7 +245,7 @@ func (s *Session) publishNow(ctx context.Context, b *pack.Builder) error {
 		return fmt.Errorf("storing a pack: %w", err)
 	}
 	entries := indexEntries(dir)
-	if err := s.index.Add(index.Pack{ID: id, Size: int64(len(data)), Kind: byte(dir.Kind), Salt: dir.Salt}, entries); err != nil {
+	if err := s.index.Add(indexPack(id, int64(len(data)), dir), entries); err != nil {
 		return fmt.Errorf("adding a pack to the index: %w", err)
 	}
 	s.mu.Lock()
