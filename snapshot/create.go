@@ -18,8 +18,8 @@ type CreateOptions struct {
 	Chunker chunker.Params
 	Workers int // goroutines, each with a segment in memory
 
-	// Parent guides the scan: what is recognised as one of its extents is not cut and looked up again. nil: none. It has
-	// no influence on the result.
+	// Parent guides the scan: what is recognised as one of its extents is not cut and looked up again. nil: none. Without
+	// Parts it has no influence on the result.
 	Parent *Disk
 	// ParentComplete says that everything that Parent refers to is in the repository. Otherwise each of its extents is
 	// looked up before it is used.
@@ -52,7 +52,7 @@ const window = 1 << 20
 
 // Create reads a disk and saves what the repository lacks of it. It returns the disk with its tree, ready for a record;
 // Stats.Stored is left to the caller, who knows what the repository stored. The result does not depend on the number of
-// workers, nor on the parent, except in which extents refer to parts of chunks.
+// workers, nor, without Parts, on the parent, except in which extents refer to parts of chunks.
 func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, error) {
 	info := src.Info()
 	c := &creator{src: src, info: info, o: o, counters: o.Counters}
@@ -159,21 +159,17 @@ type scanner struct {
 	at     int // index in ranges of the one to be read next
 
 	guide  guide
-	before Loader // of the parent's chunks; nil: they are not compared with
+	before Loader     // of the parent's chunks; nil: they are not compared with
+	runs   []blockRun // of an extent that has changed
 
-	runs []blockRun // of an extent that has changed
-
-	extents    []Extent
-	end        int // of the extents so far, in the segment
-	mib        int // in which the last extent starts
-	mibExtents int // that start there
-	node       []byte
+	extents []Extent
+	end     int // of the extents so far, in the segment
+	node    []byte
 }
 
 // segment scans segment i. It reports false when the disk ends before it.
 func (s *scanner) segment(i int64) (more bool, err error) {
-	s.offset, s.base, s.filled, s.at = i*Segment, 0, 0, 0
-	s.extents, s.end, s.mib, s.mibExtents = s.extents[:0], 0, 0, 0
+	s.offset, s.base, s.filled, s.at, s.extents, s.end = i*Segment, 0, 0, 0, s.extents[:0], 0
 	if s.info.Size >= 0 {
 		if s.offset >= s.info.Size {
 			return false, nil
@@ -305,7 +301,7 @@ func (s *scanner) scan() error {
 			continue
 		}
 		if e := s.guide.seek(pos); e != nil {
-			held, err := s.holds(s.guide.at, pos, pos)
+			held, err := s.holds(s.guide.at, pos)
 			if err != nil {
 				return err
 			}
@@ -370,17 +366,12 @@ func (s *scanner) recognised(e *Extent, id ID) bool {
 
 // emit appends an extent; holes of one kind that meet become one.
 func (s *scanner) emit(e Extent) {
-	start := s.end
-	s.end = min(start+e.Blocks*Block, s.length)
+	s.end = min(s.end+e.Blocks*Block, s.length)
 	if last := len(s.extents) - 1; last >= 0 && e.Kind.hole() && s.extents[last].Kind == e.Kind {
 		s.extents[last].Blocks += e.Blocks
 		return
 	}
 	s.extents = append(s.extents, e)
-	if mib := start >> 20; mib != s.mib {
-		s.mib, s.mibExtents = mib, 0
-	}
-	s.mibExtents++
 }
 
 // leaf saves the node of the segment's extents, unless the parent has the same.

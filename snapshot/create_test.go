@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"testing"
 	"time"
@@ -97,7 +96,7 @@ func TestGuidedEqualsUnguided(t *testing.T) {
 			if guided.Stats.Used != unguided.Stats.Used || guided.Stats.Chunks != unguided.Stats.Chunks {
 				t.Fatalf("day %d: guided %+v, unguided %+v", day, guided.Stats, unguided.Stats)
 			}
-			got, err := io.ReadAll(io.NewSectionReader(NewReader(context.Background(), s, guided), 0, guided.Size))
+			got, err := readBack(s, guided)
 			if err != nil || !bytes.Equal(got, d.data) {
 				t.Fatalf("day %d: the snapshot does not read as the disk: %v", day, err)
 			}
@@ -142,9 +141,9 @@ func TestIncompleteParentIsLookedUp(t *testing.T) {
 		}
 	}
 	delete(s.chunks, lost)
-	_, err = Create(context.Background(), d, CreateOptions{Chunker: testChunker(), Workers: 1, Parent: parent, ParentComplete: false,
-		Load: s, DataWriter: s.writer, TreeWriter: s.writer})
-	if err != nil {
+	o := s.options(parent, 1)
+	o.ParentComplete = false
+	if _, err := Create(context.Background(), d, o); err != nil {
 		t.Fatal(err)
 	}
 	if !s.Has(lost) {
@@ -211,7 +210,7 @@ func TestStreamEndsWhereItsBytesDo(t *testing.T) {
 	if d.Size != int64(len(data)) {
 		t.Fatalf("the disk has %d bytes, the stream %d", d.Size, len(data))
 	}
-	got, err := io.ReadAll(io.NewSectionReader(NewReader(context.Background(), s, d), 0, d.Size))
+	got, err := readBack(s, d)
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("it does not read back as what was streamed: %v", err)
 	}

@@ -120,8 +120,9 @@ func TestBrokenNode(t *testing.T) {
 	}
 
 	var told []error
-	again, err := Create(ctx, d, CreateOptions{Chunker: testChunker(), Workers: 1, Parent: snap, ParentComplete: true, Load: s,
-		DataWriter: s.writer, TreeWriter: s.writer, ParentLost: func(err error) { told = append(told, err) }})
+	o := s.options(snap, 1)
+	o.ParentLost = func(err error) { told = append(told, err) }
+	again, err := Create(ctx, d, o)
 	if err != nil {
 		t.Fatal(err)
 	}

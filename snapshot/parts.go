@@ -30,11 +30,16 @@ const (
 // guide is what a scanner knows of the parent's extents of the segment.
 type guide struct {
 	extents []Extent
-	at      int // index of the extent at or after the position of the scan
-	start   int // where it starts, in bytes
-	verdict []verdict
+	marks   []mark     // one for each extent, and one for the end of the last
+	at      int        // index of the extent at or after the position of the scan
 	inUse   map[ID]int // blocks of each chunk that the segment uses; nil until something has changed
 	afresh  int        // the parent's extents before are not used any more
+}
+
+// mark is what the scan notes beside an extent.
+type mark struct {
+	start   int // of the extent, in bytes
+	verdict verdict
 }
 
 // verdict is whether the disk still holds what an extent of the parent's refers to.
@@ -47,18 +52,22 @@ const (
 )
 
 func (g *guide) reset(parent []Extent) {
-	g.extents, g.at, g.start, g.inUse, g.afresh = parent, 0, 0, nil, 0
-	g.verdict = append(g.verdict[:0], make([]verdict, len(parent))...)
+	g.extents, g.marks, g.at, g.inUse, g.afresh = parent, g.marks[:0], 0, nil, 0
+	start := 0
+	for i := range parent {
+		g.marks = append(g.marks, mark{start: start})
+		start += parent[i].Blocks * Block
+	}
+	g.marks = append(g.marks, mark{start: start})
 }
 
 // seek goes on to the extent at pos or the first one after it, and returns the one that starts at pos, nil when none does
 // that is of use.
 func (g *guide) seek(pos int) *Extent {
-	for g.at < len(g.extents) && g.start < pos {
-		g.start += g.extents[g.at].Blocks * Block
+	for g.at < len(g.extents) && g.marks[g.at].start < pos {
 		g.at++
 	}
-	if g.at == len(g.extents) || g.start > pos || pos < g.afresh || g.extents[g.at].Kind.hole() {
+	if g.at == len(g.extents) || g.marks[g.at].start > pos || pos < g.afresh || g.extents[g.at].Kind.hole() {
 		return nil
 	}
 	return &g.extents[g.at]
@@ -78,22 +87,20 @@ func (g *guide) use(id ID, change int) int {
 	return g.inUse[id]
 }
 
-// holds reports whether the disk holds extent k of the parent's, which starts at start. pos is where the scan is.
-func (s *scanner) holds(k, start, pos int) (bool, error) {
-	g := &s.guide
-	if g.verdict[k] == unknown {
-		e := &g.extents[k]
-		end := min(start+e.Blocks*Block, s.length)
-		data, err := s.bytes(pos, end)
+// holds reports whether the disk holds extent k of the parent's. pos is where the scan is.
+func (s *scanner) holds(k, pos int) (bool, error) {
+	m := &s.guide.marks[k]
+	if m.verdict == unknown {
+		data, err := s.bytes(pos, min(s.guide.marks[k+1].start, s.length))
 		if err != nil {
 			return false, err
 		}
-		g.verdict[k] = changed
-		if s.recognised(e, s.data.ID(data[start-pos:])) {
-			g.verdict[k] = same
+		m.verdict = changed
+		if s.recognised(&s.guide.extents[k], s.data.ID(data[m.start-pos:])) {
+			m.verdict = same
 		}
 	}
-	return g.verdict[k] == same, nil
+	return m.verdict == same, nil
 }
 
 // meeting returns where cutting by content from pos has to end: at the next extent of the parent's that the disk still
@@ -103,15 +110,13 @@ func (s *scanner) meeting(pos int) (int, error) {
 	if s.before == nil {
 		return s.length, nil
 	}
-	for k, start := g.at, g.start; k < len(g.extents) && start < pos+s.o.Chunker.Max; k++ {
-		e := &g.extents[k]
-		end := min(start+e.Blocks*Block, s.length)
-		if start > pos && start >= g.afresh && !e.Kind.hole() && end <= pos+window {
-			if held, err := s.holds(k, start, pos); held || err != nil {
+	for k := g.at; k < len(g.extents) && g.marks[k].start < pos+s.o.Chunker.Max; k++ {
+		start, end := g.marks[k].start, min(g.marks[k+1].start, s.length)
+		if start > pos && start >= g.afresh && !g.extents[k].Kind.hole() && end <= pos+window {
+			if held, err := s.holds(k, pos); held || err != nil {
 				return start, err
 			}
 		}
-		start = end
 	}
 	return s.length, nil
 }
@@ -210,22 +215,20 @@ func appendRuns(runs []blockRun, before, now []byte) []blockRun {
 func (s *scanner) hasRoom(n int) bool {
 	g := &s.guide
 	const mib = 1 << 20
-	end := (g.start/mib + 1) * mib
-	k, start := g.at, g.start
-	for ; k < len(g.extents) && start < end; k++ {
-		start += g.extents[k].Blocks * Block
+	from := s.end / mib * mib
+	for i, start := len(s.extents)-1, s.end; i >= 0; i-- { // that are there already
+		if start -= s.extents[i].Blocks * Block; start < from {
+			break
+		}
+		n++
 	}
-	if s.inMiB(g.start/mib)+n+k-g.at-1 <= maxExtents {
+	k := g.at + 1
+	for ; k < len(g.extents) && g.marks[k].start < from+mib; k++ { // that may still come
+		n++
+	}
+	if n <= maxExtents {
 		return true
 	}
-	g.afresh = start
+	g.afresh = g.marks[k].start
 	return false
-}
-
-// inMiB returns how many extents were emitted so far that start in that MiB of the segment.
-func (s *scanner) inMiB(mib int) int {
-	if s.mib != mib {
-		return 0
-	}
-	return s.mibExtents
 }

@@ -140,10 +140,27 @@ func testChunker() chunker.Params {
 	return chunker.Params{Polynomial: 0x3DA3358B4DC173, Min: 32 << 10, Max: 256 << 10, Bits: 15, ZeroRun: 4}
 }
 
+// options are those of a backup to s.
+func (s *store) options(parent *Disk, workers int) CreateOptions {
+	return CreateOptions{Chunker: testChunker(), Workers: workers, Parent: parent, ParentComplete: true,
+		Load: s, DataWriter: s.writer, TreeWriter: s.writer}
+}
+
 // create makes the tree of d in s.
 func create(s *store, d image.Source, parent *Disk, workers int) (*Disk, error) {
-	return Create(context.Background(), d, CreateOptions{Chunker: testChunker(), Workers: workers, Parent: parent, ParentComplete: true,
-		Load: s, DataWriter: s.writer, TreeWriter: s.writer})
+	return Create(context.Background(), d, s.options(parent, workers))
+}
+
+// createParts is create with references into the parent's chunks.
+func createParts(s *store, d image.Source, parent *Disk, workers int) (*Disk, error) {
+	o := s.options(parent, workers)
+	o.Parts = func() Loader { return s }
+	return Create(context.Background(), d, o)
+}
+
+// readBack reads all of a disk from s.
+func readBack(s *store, d *Disk) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(NewReader(context.Background(), s, d), 0, d.Size))
 }
 
 // noise is n pseudo-random bytes that are the same on every run.
