@@ -45,12 +45,11 @@ func OpenTarget(path string, size int64) (Target, error) {
 
 // fileTarget is a regular file to write.
 type fileTarget struct {
-	*os.File
+	targetFile
 	info  Info
 	holes mapper
 	made  bool // by OpenTarget
 	fresh bool
-	flush flusher
 }
 
 // createFile makes the file path, which does not exist.
@@ -71,7 +70,7 @@ func createFile(path string, size int64) (Target, error) {
 		return nil, cannotWrite(path, err)
 	}
 	makeSparse(f)
-	t := &fileTarget{File: f, info: info, made: true, fresh: true}
+	t := &fileTarget{targetFile: targetFile{File: f}, info: info, made: true, fresh: true}
 	if err := t.grow(size); err != nil {
 		f.Close()
 		os.Remove(path)
@@ -98,7 +97,7 @@ func openFileTarget(path string, size int64) (Target, error) {
 		return nil, cannotWrite(path, err)
 	}
 	makeSparse(f)
-	t := &fileTarget{File: f, info: info}
+	t := &fileTarget{targetFile: targetFile{File: f}, info: info}
 	if err := t.grow(size); err != nil {
 		f.Close()
 		return nil, err
@@ -146,10 +145,6 @@ func (t *fileTarget) Map(off, length int64) ([]Extent, error) {
 	return t.holes.holes(t.File, off, length)
 }
 
-func (t *fileTarget) WriteAt(p []byte, off int64) (int, error) {
-	return t.flush.writeAt(t.File, p, off)
-}
-
 func (t *fileTarget) Zero(off, length int64) error {
 	if length <= 0 || punch(t.File, off, length) == nil {
 		return nil
@@ -178,24 +173,25 @@ func (t *fileTarget) Sync() error {
 	return nil
 }
 
-func (t *fileTarget) Forget() { forget(t.File) }
-
 // flushStep is how many bytes are written between two hints to the system.
 const flushStep = 16 << 20
 
-// flusher writes to a file and has the system bring that to the medium meanwhile, instead of all at once in Sync, when
-// nothing else is left to do: docs/decisions/restore.md.
-type flusher struct {
+// targetFile is the file of a target. What is written to it the system brings to the medium meanwhile, instead of all at
+// once in Sync, when nothing else is left to do: docs/decisions/restore.md.
+type targetFile struct {
+	*os.File
 	written atomic.Int64
 }
 
-func (f *flusher) writeAt(file *os.File, p []byte, off int64) (int, error) {
-	n, err := file.WriteAt(p, off)
-	if now := f.written.Add(int64(n)); now/flushStep != (now-int64(n))/flushStep {
-		startFlush(file)
+func (t *targetFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := t.File.WriteAt(p, off)
+	if now := t.written.Add(int64(n)); now/flushStep != (now-int64(n))/flushStep {
+		startFlush(t.File)
 	}
 	return n, err
 }
+
+func (t *targetFile) Forget() { forget(t.File) }
 
 // writeZeros writes length zeros at off.
 func writeZeros(w io.WriterAt, off, length int64) error {

@@ -12,9 +12,8 @@ import (
 
 // deviceTarget is a block device to write.
 type deviceTarget struct {
-	*os.File
-	info  Info
-	flush flusher
+	targetFile
+	info Info
 }
 
 // openDeviceTarget opens a block device. What it can tell of a reason to refuse, it does; the kernel has the last word:
@@ -54,7 +53,7 @@ func openDeviceTarget(path string, size int64) (Target, error) {
 		f.Close()
 		return nil, refuse(path, "changed while it was opened", "try again")
 	}
-	return &deviceTarget{File: f, info: info}, nil
+	return &deviceTarget{targetFile{File: f}, info}, nil
 }
 
 // refuseUses is nil when there are none.
@@ -74,12 +73,6 @@ func refuseUses(path string, uses []use) error {
 	return refuse(path, "is in use: "+strings.Join(reasons, ", "),
 		"end that first ("+strings.Join(advice, "; ")+"), or restore a running system from a rescue system")
 }
-
-func (t *deviceTarget) WriteAt(p []byte, off int64) (int, error) {
-	return t.flush.writeAt(t.File, p, off)
-}
-
-func (t *deviceTarget) Forget() { forget(t.File) }
 
 func (t *deviceTarget) Info() Info  { return t.info }
 func (t *deviceTarget) Fresh() bool { return false }

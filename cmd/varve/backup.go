@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,16 +134,13 @@ func parsePackSize(text string) (int, error) {
 // backup stores a snapshot of sources.
 func (a *app) backup(ctx context.Context, r *repo.Repository, o backupOptions, paths []string) error {
 	started := time.Now()
-	b := &backup{app: a, repo: r, options: o, snapshot: &snapshot.Snapshot{Version: 1, Host: o.host, User: userName(), Program: "varve " + programVersion()}}
+	b := &backup{app: a, repo: r, options: o, snapshot: &snapshot.Snapshot{Version: 1, Host: cmp.Or(o.host, os.Getenv("VARVE_HOST")), User: userName(), Program: "varve " + programVersion()}}
 	var err error
 	if b.snapshot.Tags, err = parseTags(o.tags); err != nil {
 		return err
 	}
 	if b.snapshot.Time, err = parseTime(o.time, started); err != nil {
 		return err
-	}
-	if b.snapshot.Host == "" {
-		b.snapshot.Host = os.Getenv("VARVE_HOST")
 	}
 	if b.snapshot.Host == "" {
 		b.snapshot.Host, _ = os.Hostname()

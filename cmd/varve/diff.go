@@ -70,7 +70,8 @@ func (a *app) diff(ctx context.Context, r *repo.Repository, before, after string
 		a.ui.print("%s: only in snapshot %s", d.Name, shortID(p.After.ID))
 	}
 	a.ui.object(map[string]any{"message_type": "statistics", "source_snapshot": hexID(p.Before.ID), "target_snapshot": hexID(p.After.ID),
-		"changed_bytes": changed, "changed_ranges": ranges, "stored_bytes": stored, "parts_bytes": parts, "added_disks": len(p.Added), "removed_disks": len(p.Removed)})
+		"changed_bytes": changed, "changed_ranges": ranges, "stored_bytes": stored, "parts_bytes": parts,
+		"added_disks": len(p.Added), "removed_disks": len(p.Removed)})
 	a.ui.say("%s differ between snapshots %s and %s, in %s", size(changed), shortID(p.Before.ID), shortID(p.After.ID), count(ranges, "range", "ranges"))
 	a.ui.say("for the second %s were stored when it was made; %s of it are parts of chunks of earlier snapshots", size(stored), size(parts))
 	return nil

@@ -63,7 +63,8 @@ func (a *app) stats(ctx context.Context, r *repo.Repository, addresses []string,
 		ratio = float64(m.Bytes) / float64(m.Stored)
 	}
 	a.ui.object(map[string]any{"message_type": "summary", "snapshots_count": len(list), "total_file_count": disks, "total_restore_size": restore,
-		"total_used": used, "total_parts": parts, "total_changed": changed, "total_stored": stored, "total_uncompressed_size": m.Bytes, "total_size": m.Stored, "compression_ratio": ratio, "total_blob_count": m.Chunks,
+		"total_used": used, "total_parts": parts, "total_changed": changed, "total_stored": stored,
+		"total_uncompressed_size": m.Bytes, "total_size": m.Stored, "compression_ratio": ratio, "total_blob_count": m.Chunks,
 		"missing_blobs": m.Missing, "repository_packs": m.Packs, "repository_size": m.PackBytes, "index_chunks": x.Chunks, "index_size": x.Bytes})
 	a.ui.print("snapshots          %d, with %s", len(list), count(disks, "disk", "disks"))
 	a.ui.print("restore size       %s", size(restore))
