@@ -43,7 +43,7 @@ var rules = map[string]rule{
 		testImports: []string{"repo/storage/storagetest"},
 	},
 	"repo/pack": {
-		modules: []string{"github.com/klauspost/compress", "github.com/zeebo/blake3"},
+		modules: []string{"github.com/klauspost/compress", "github.com/klauspost/reedsolomon", "github.com/zeebo/blake3"},
 	},
 	"repo/storage": {
 		modules:     []string{"golang.org/x/sys"},

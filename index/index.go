@@ -57,7 +57,7 @@ type ID = [32]byte
 type Pack struct {
 	ID   ID
 	Size int64 // bytes of the whole pack
-	Kind byte
+	Kind byte  // as the caller wants it
 	Salt [32]byte
 }
 

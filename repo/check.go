@@ -162,7 +162,7 @@ func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, s
 	if sum := blake3.Sum256(data); sum != id {
 		problems = fmt.Errorf("its bytes have the hash %s", hex.EncodeToString(sum[:6]))
 	}
-	opener := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
+	opener := dir.Opener(r.secrets.pack)
 	frames := 0
 	for _, f := range dir.Frames {
 		err := errors.New("the pack ends before it")

@@ -151,9 +151,9 @@ func (r *Repository) Trust(roots ...ID) {
 	}
 }
 
-// indexPack is a pack of size bytes as the index wants it.
+// indexPack is a pack of size bytes as the index wants it: its version and kind are a byte there, which opener takes apart.
 func indexPack(id ID, size int64, dir pack.Directory) index.Pack {
-	return index.Pack{ID: id, Size: size, Kind: byte(dir.Kind), Salt: dir.Salt}
+	return index.Pack{ID: id, Size: size, Kind: (dir.Version-1)<<4 | byte(dir.Kind), Salt: dir.Salt}
 }
 
 // indexEntries lists the chunks of a pack as the index wants them.

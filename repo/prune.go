@@ -227,7 +227,7 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 	if err != nil {
 		return err
 	}
-	opener := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
+	opener := dir.Opener(r.secrets.pack)
 	w := writers[dir.Kind]
 	n := 0
 	for _, f := range dir.Frames {

@@ -285,6 +285,7 @@ func (r *Repository) opener(p index.Pack) *pack.Opener {
 	if o, ok := r.openers.Load(p.ID); ok {
 		return o.(*pack.Opener)
 	}
-	o, _ := r.openers.LoadOrStore(p.ID, pack.NewOpener(r.secrets.pack, pack.Kind(p.Kind), p.Salt))
+	dir := pack.Directory{Version: 1 + p.Kind>>4, Kind: pack.Kind(p.Kind & 0xf), Salt: p.Salt} // see indexPack
+	o, _ := r.openers.LoadOrStore(p.ID, dir.Opener(r.secrets.pack))
 	return o.(*pack.Opener)
 }

@@ -191,7 +191,7 @@ func (s *Session) appendFrame(kind pack.Kind, codec pack.Codec, payload []byte, 
 	}
 	b := s.open[kind]
 	if b == nil {
-		b = pack.NewBuilder(s.repo.secrets.pack, kind, s.buffer(kind))
+		b = pack.NewBuilder(s.repo.secrets.pack, kind, 0, s.buffer(kind))
 		s.open[kind] = b
 	}
 	b.Append(codec, payload, plain, chunks)
@@ -353,7 +353,7 @@ func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
 	if len(dir.Frames) != len(want.Frames) {
 		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))
 	}
-	o := pack.NewOpener(r.secrets.pack, dir.Kind, dir.Salt)
+	o := dir.Opener(r.secrets.pack)
 	scratch := r.takeScratch()
 	defer r.scratches.Put(scratch)
 	for _, f := range dir.Frames {

@@ -7,23 +7,28 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
 )
 
-// TestFormatByHand reads the golden pack by the package comment alone, with nothing of this package but the key: what is
-// written down is enough for a second implementation.
-func TestFormatByHand(t *testing.T) {
-	text, err := os.ReadFile("testdata/pack.golden")
+// golden reads the dump of a pack, whose name is in its last line.
+func golden(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var data []byte
 	for line := range strings.Lines(string(text)) {
-		if !strings.Contains(line, "|") {
-			continue // the name, and the end of the dump
+		offset, err := strconv.ParseUint(line[:min(8, len(line))], 16, 32)
+		if err != nil {
+			continue // the name, or a star
+		}
+		for len(data) < int(offset) { // a star was before this line
+			data = append(data, data[len(data)-16:]...)
 		}
 		columns, _, _ := strings.Cut(line[8:], "|")
 		row, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(columns), " ", ""))
@@ -36,6 +41,13 @@ func TestFormatByHand(t *testing.T) {
 	if !strings.HasSuffix(string(text), "name "+hex.EncodeToString(name[:])+"\n") {
 		t.Fatalf("the golden pack of %d bytes is named %x", len(data), name)
 	}
+	return data
+}
+
+// TestFormatByHand reads the golden pack by the package comment alone, with nothing of this package but the key: what is
+// written down is enough for a second implementation.
+func TestFormatByHand(t *testing.T) {
+	data := golden(t, "testdata/pack.golden")
 
 	keyedBLAKE3 := func(key []byte, message ...[]byte) []byte {
 		h, err := blake3.NewKeyed(key)
@@ -113,6 +125,70 @@ func TestFormatByHand(t *testing.T) {
 	}
 }
 
+// TestParityByHand does the same with the parity of the golden pack that has it, whose sectors are: front, two of the table,
+// two of parity, one of the table, back.
+func TestParityByHand(t *testing.T) {
+	data := golden(t, "testdata/parity.golden")
+	if len(data) != 7*4096 || string(data[:12]) != "VARVPACK\x02\x01\x01\x00" || string(data[len(data)-12:]) != "\x02\x00\x00\x00VARVTAIL" {
+		t.Fatalf("%d bytes from %q to %q", len(data), data[:12], data[len(data)-12:])
+	}
+	at := func(n int) []byte { return data[n*4096 : (n+1)*4096] }
+	check := func(data []byte) string { sum := blake3.Sum256(data); return string(sum[:8]) }
+	multiply := func(a, b byte) (product byte) {
+		for ; b > 0; b >>= 1 {
+			if b&1 == 1 {
+				product ^= a
+			}
+			if carry := a >> 7; carry == 1 {
+				a = a<<1 ^ 0x1d
+			} else {
+				a <<= 1
+			}
+		}
+		return product
+	}
+	divide := func(a, b byte) byte {
+		for q := range 256 {
+			if multiply(byte(q), b) == a {
+				return byte(q)
+			}
+		}
+		panic("there is a quotient for every b but 0")
+	}
+	parity := func(shards [][]byte, r int) []byte {
+		sum := make([]byte, len(shards[0]))
+		for k, s := range shards {
+			factor := divide(1, byte(len(shards)+r)^byte(k))
+			for i := range s {
+				sum[i] ^= multiply(s[i], factor)
+			}
+		}
+		return sum
+	}
+	for r := range 2 {
+		if !bytes.Equal(parity([][]byte{at(0), at(6)}, r), at(3+r)) {
+			t.Errorf("parity sector %d is another", r)
+		}
+	}
+	checks := make([]byte, 4064)
+	for i, n := range []int{0, 6, 3, 4} {
+		copy(checks[8*i:], check(at(n)))
+	}
+	for i, n := range []int{1, 2, 5} {
+		s := at(n)
+		if head := "VARVHEAL\x00\x00\x00" + string(rune(i)) + "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01\x00\x02"; string(s[:24]) != head {
+			t.Errorf("table sector %d begins with %q", i, s[:24])
+		}
+		want := checks
+		if i > 0 {
+			want = parity([][]byte{checks}, i-1)
+		}
+		if !bytes.Equal(s[24:4088], want) || string(s[4088:]) != check(s[:4088]) {
+			t.Errorf("the checks of table sector %d are others", i)
+		}
+	}
+}
+
 // What an authentic but wrong listing says is not believed either, and nothing is allocated for it.
 func TestListingOutOfBounds(t *testing.T) {
 	chunk := func(length uint64) []byte { return binary.AppendUvarint(make([]byte, 32), length) }
@@ -123,12 +199,10 @@ func TestListingOutOfBounds(t *testing.T) {
 		return append(data, bytes.Join(chunks, nil)...)
 	}
 	const end = headerSize + 1000
-	if _, err := decodeListing(frame(1000, 50, 2, chunk(20), chunk(30)), end); err != nil {
+	if _, _, err := decodeListing(frame(1000, 50, 2, chunk(20), chunk(30)), end); err != nil {
 		t.Fatalf("what is right: %v", err)
 	}
 	for what, data := range map[string][]byte{
-		"no frame at all":              {},
-		"a frame too short":            frame(999, 50, 1, chunk(50)),
 		"a frame too long":             frame(1001, 50, 1, chunk(50)),
 		"a frame of 2^63":              frame(1<<63, 50, 1, chunk(50)),
 		"a frame that is only a tag":   append(frame(tagSize+1, 50, 1, chunk(50)), frame(1000-tagSize-1, 50, 1, chunk(50))...),
@@ -147,7 +221,7 @@ func TestListingOutOfBounds(t *testing.T) {
 	} {
 		var frames []Frame
 		var err error
-		allocated := testing.AllocsPerRun(1, func() { frames, err = decodeListing(data, end) })
+		allocated := testing.AllocsPerRun(1, func() { frames, _, err = decodeListing(data, end) })
 		if err == nil {
 			t.Errorf("%s: accepted as %v", what, frames)
 		}
@@ -160,7 +234,7 @@ func TestListingOutOfBounds(t *testing.T) {
 // Equal content makes packs that have nothing in common: a pack's key is never used twice.
 func TestSaltIsFresh(t *testing.T) {
 	pack := func() ([]byte, ID, Directory) {
-		b := NewBuilder(testKey(), Data, nil)
+		b := NewBuilder(testKey(), Data, 0, nil)
 		b.Append(Raw, []byte("the same"), 8, []Chunk{{Length: 8}})
 		return b.Finish()
 	}
@@ -179,7 +253,7 @@ func FuzzOpen(f *testing.F) {
 		f.Add(frame.Offset, data[frame.Offset:frame.Offset+frame.Stored])
 	}
 	f.Add(uint32(headerSize), []byte{})
-	o := NewOpener(testKey(), Data, dir.Salt)
+	o := dir.Opener(testKey())
 	f.Fuzz(func(t *testing.T, offset uint32, sealed []byte) {
 		if _, _, err := o.Open(nil, offset, sealed); err != nil {
 			return

@@ -15,7 +15,7 @@
 //	chunk       id 32 | length
 //
 // Numbers in header and footer are big-endian, those of the listing unsigned varints (encoding/binary). The version is 1,
-// the algorithm 1. The kind is 1 for chunks of disks, 2 for tree nodes. The codec is 0 for bytes as they are, 1 for zstd
+// or 2 with parity (see below), the algorithm 1. The kind is 1 for chunks of disks, 2 for tree nodes. The codec is 0 for bytes as they are, 1 for zstd
 // (RFC 8878). The first frame begins after the header, each other where the one before ends. The chunks of a frame lie
 // back to back in its decoded bytes, of which there are 1 MiB at most.
 //
@@ -28,6 +28,31 @@
 //
 // A pack is named by the BLAKE3-256 of all its bytes, without a key: b3sum can check it. Storage sees no length of a chunk,
 // which would tell known files apart, only those of frames, and only by trying.
+//
+// # Parity
+//
+// A pack of version 2 can lose some of its sectors, of 4096 bytes, wherever they are:
+//
+//	front    header and frames, as in version 1, then zeros to a whole sector       data sectors
+//	table    the first half of it, rounded up
+//	parity
+//	table    the other half
+//	back     zeros, and then directory and footer, with which the pack ends          data sectors
+//
+//	table sector   "VARVHEAL" 8 | its number 4 | front 4 | back 4 | G 2 | M 2 | checks 4064 | check 8
+//
+// front and back are numbers of data sectors, which are numbered through, front before back: D. Sector i is in group i mod
+// G. In each group, its K = D/G sectors, rounded up, and M parity sectors are the code of that group; the last data sector
+// of some is one of zeros that is not stored. Parity sector p, in the order in which they lie, is of group p mod G. So any M
+// sectors of a group may be lost, and neighbours are of different groups.
+//
+// The check of a sector is the first 8 bytes of its BLAKE3, and that of a table sector the first 8 bytes of the BLAKE3 of the
+// bytes before it. The table has the checks of data sectors, then of parity sectors, then zeros: T sectors of 508 checks.
+// Then come R = max(T, M) sectors, and no more than 256 − T, whose 4064 bytes are the parity of those. So the table is found
+// by any of its sectors, and is there when any T of them are. Whether a pack was healed is decided by its name.
+//
+// The code is systematic over GF(2^8), by x^8+x^4+x^3+x^2+1: byte b of parity sector r of K data sectors is the sum over
+// all k of byte b of data sector k, divided by (K + r) XOR k.
 package pack
 
 import (
@@ -65,8 +90,13 @@ const (
 // MaxFrame bounds the plain bytes of a frame, and so of a chunk.
 const MaxFrame = 1 << 20
 
+// What the version of a pack can be.
 const (
-	version   = 1
+	plainVersion  = 1
+	parityVersion = 2 // with sectors that make up for bad ones
+)
+
+const (
 	algorithm = 1 // AES-256-GCM
 
 	headerSize = 80
@@ -95,9 +125,11 @@ type Frame struct {
 
 // Directory lists what is in a pack.
 type Directory struct {
-	Kind   Kind
-	Salt   [32]byte
-	Frames []Frame
+	Version byte
+	Kind    Kind
+	Salt    [32]byte
+	Frames  []Frame
+	Parity  int // bytes of the pack that are there to heal it
 }
 
 // CorruptError says that a pack is not what a Builder made.
@@ -134,7 +166,7 @@ func keyed(key [32]byte, purpose string, data []byte) (sum [32]byte) {
 }
 
 // header returns the start of a pack.
-func header(kind Kind, salt, commitment [32]byte) []byte {
+func header(version byte, kind Kind, salt, commitment [32]byte) []byte {
 	h := make([]byte, headerSize)
 	copy(h, headMagic)
 	h[8], h[9], h[10] = version, algorithm, byte(kind)
@@ -162,18 +194,25 @@ type Builder struct {
 	buf    []byte
 	dir    Directory
 	chunks int
+	parity int
 }
 
-// NewBuilder begins a pack with a fresh random salt, in buf[:0], which grows as needed.
-func NewBuilder(key Key, kind Kind, buf []byte) *Builder {
+// NewBuilder begins a pack with a fresh random salt, in buf[:0], which grows as needed. parity is how much of it there is to
+// be, in percent of the data, from 1 to MaxParity; 0 is none.
+func NewBuilder(key Key, kind Kind, parity int, buf []byte) *Builder {
 	var salt [32]byte
 	rand.Read(salt[:]) // never fails (crypto/rand, Go 1.24)
-	return newBuilder(key, kind, salt, buf)
+	return newBuilder(key, kind, parity, salt, buf)
 }
 
-func newBuilder(key Key, kind Kind, salt [32]byte, buf []byte) *Builder {
+func newBuilder(key Key, kind Kind, parity int, salt [32]byte, buf []byte) *Builder {
 	aead, commitment := derive(key, salt)
-	return &Builder{aead: aead, buf: append(buf[:0], header(kind, salt, commitment)...), dir: Directory{Kind: kind, Salt: salt}}
+	version := byte(plainVersion)
+	if parity > 0 {
+		version = parityVersion
+	}
+	return &Builder{aead: aead, buf: append(buf[:0], header(version, kind, salt, commitment)...),
+		dir: Directory{Version: version, Kind: kind, Salt: salt}, parity: parity}
 }
 
 // Append seals payload, which decodes to plain bytes that are chunks back to back, as the next frame. It keeps chunks.
@@ -187,17 +226,30 @@ func (b *Builder) Append(codec Codec, payload []byte, plain int, chunks []Chunk)
 
 // Size returns how many bytes the pack would have if it were finished now, a little more at most.
 func (b *Builder) Size() int {
-	return len(b.buf) + 35*b.chunks + 12*len(b.dir.Frames) + tagSize + footerSize
+	tail := 35*b.chunks + 12*len(b.dir.Frames) + tagSize + footerSize
+	if b.parity > 0 {
+		return planLayout(sectorsFor(len(b.buf)), sectorsFor(tail), b.parity).sectors() * sectorSize
+	}
+	return len(b.buf) + tail
 }
 
 // Finish ends the pack with its directory and returns its bytes, which are in the Builder's buffer, and its name. The
 // Builder is done with after this.
 func (b *Builder) Finish() (data []byte, id ID, dir Directory) {
-	offset := len(b.buf)
-	b.buf = appendListing(b.buf, b.dir.Frames)
-	b.buf = b.aead.Seal(b.buf[:offset], nonce(directoryNonce, uint64(offset)), b.buf[offset:], b.buf[:commitAt])
-	b.buf = binary.BigEndian.AppendUint32(b.buf, uint32(len(b.buf)-offset))
-	b.buf = append(b.buf, version, 0, 0, 0)
+	listing := appendListing(nil, b.dir.Frames)
+	var l layout
+	if b.parity > 0 {
+		tail := len(listing) + tagSize + footerSize
+		l = planLayout(sectorsFor(len(b.buf)), sectorsFor(tail), b.parity)
+		b.dir.Parity = l.sectors()*sectorSize - tail - len(b.buf)
+		b.buf = append(b.buf, make([]byte, b.dir.Parity)...)
+	}
+	b.buf = b.aead.Seal(b.buf, nonce(directoryNonce, uint64(len(b.buf))), listing, b.buf[:commitAt])
+	b.buf = binary.BigEndian.AppendUint32(b.buf, uint32(len(listing)+tagSize))
+	b.buf = append(b.buf, b.dir.Version, 0, 0, 0)
 	b.buf = append(b.buf, tailMagic...)
+	if b.parity > 0 {
+		l.protect(b.buf)
+	}
 	return b.buf, blake3.Sum256(b.buf), b.dir
 }

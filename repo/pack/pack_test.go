@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -31,7 +32,12 @@ type content struct {
 
 // build makes a pack with a fixed salt.
 func build(frames []content, kind Kind) (data []byte, id ID, dir Directory) {
-	b := newBuilder(testKey(), kind, [32]byte{7}, nil)
+	return buildWith(0, frames, kind)
+}
+
+// buildWith makes one with parity.
+func buildWith(parity int, frames []content, kind Kind) (data []byte, id ID, dir Directory) {
+	b := newBuilder(testKey(), kind, parity, [32]byte{7}, nil)
 	n := byte(0)
 	for _, f := range frames {
 		plain := 0
@@ -54,24 +60,41 @@ func sample() []content {
 	}
 }
 
+// dump is hex.Dump with runs of equal lines left out, as hexdump -C does it.
+func dump(data []byte) string {
+	var text strings.Builder
+	last, starred := "", false
+	for line := range strings.Lines(hex.Dump(data)) {
+		same := line[8:] == last
+		if !same {
+			text.WriteString(line)
+		} else if !starred {
+			text.WriteString("*\n")
+		}
+		last, starred = line[8:], same
+	}
+	return text.String()
+}
+
 func TestGolden(t *testing.T) {
-	data, id, _ := build(sample(), Data)
-	text := hex.Dump(data) + "name " + hex.EncodeToString(id[:]) + "\n"
-	const path = "testdata/pack.golden"
-	if *update {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	for path, parity := range map[string]int{"testdata/pack.golden": 0, "testdata/parity.golden": 5} {
+		data, id, _ := buildWith(parity, sample(), Data)
+		text := dump(data) + "name " + hex.EncodeToString(id[:]) + "\n"
+		if *update {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text != string(want) {
-		t.Errorf("the format of packs changed: repositories could not be read any more; got\n%s", text)
-	}
-	if id != blake3.Sum256(data) {
-		t.Error("the name is not the plain BLAKE3 of the bytes")
+		if text != string(want) {
+			t.Errorf("the format of packs changed: repositories could not be read any more; got\n%s", text)
+		}
+		if id != blake3.Sum256(data) {
+			t.Error("the name is not the plain BLAKE3 of the bytes")
+		}
 	}
 }
 
@@ -81,7 +104,7 @@ func check(data []byte) (Directory, [][]byte, error) {
 	if err != nil {
 		return dir, nil, err
 	}
-	o := NewOpener(testKey(), dir.Kind, dir.Salt)
+	o := dir.Opener(testKey())
 	var payloads [][]byte
 	for _, f := range dir.Frames {
 		codec, payload, err := o.Open(nil, f.Offset, data[f.Offset:f.Offset+f.Stored])
@@ -103,7 +126,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}), 0, 10).Draw(t, "frames")
 		kind := rapid.SampledFrom([]Kind{Data, Tree}).Draw(t, "kind")
-		data, _, want := build(frames, kind)
+		data, _, want := buildWith(rapid.SampledFrom([]int{0, 1, 5, 100}).Draw(t, "parity"), frames, kind)
 		dir, payloads, err := check(data)
 		if err != nil {
 			t.Fatal(err)
@@ -120,14 +143,16 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestSizeIsAnUpperBound(t *testing.T) {
-	b := NewBuilder(testKey(), Data, nil)
-	for i := range 50 {
-		b.Append(Raw, make([]byte, 1+i*100), MaxFrame, []Chunk{{Length: MaxFrame / 2}, {Length: MaxFrame / 2}})
-	}
-	size := b.Size()
-	data, _, _ := b.Finish()
-	if len(data) > size || len(data) < size-50*20 {
-		t.Errorf("%d bytes, Size said %d", len(data), size)
+	for _, parity := range []int{0, 1, 5, 100} {
+		b := NewBuilder(testKey(), Data, parity, nil)
+		for i := range 50 {
+			b.Append(Raw, make([]byte, 1+i*100), MaxFrame, []Chunk{{Length: MaxFrame / 2}, {Length: MaxFrame / 2}})
+		}
+		size := b.Size()
+		data, _, _ := b.Finish()
+		if len(data) > size || len(data) < size-50*20-2*sectorSize {
+			t.Errorf("parity %d: %d bytes, Size said %d", parity, len(data), size)
+		}
 	}
 }
 
@@ -162,13 +187,13 @@ func TestFramesCannotBeSwapped(t *testing.T) {
 	data, _, dir := build([]content{{Raw, []byte("one"), []int{3}}, {Raw, []byte("two"), []int{3}}}, Data)
 	one, two := dir.Frames[0], dir.Frames[1]
 	sealed := data[one.Offset : one.Offset+one.Stored]
-	if _, _, err := NewOpener(testKey(), Data, dir.Salt).Open(nil, two.Offset, sealed); err == nil {
+	if _, _, err := dir.Opener(testKey()).Open(nil, two.Offset, sealed); err == nil {
 		t.Error("a frame opens at the place of another")
 	}
-	if _, _, err := NewOpener(testKey(), Tree, dir.Salt).Open(nil, one.Offset, sealed); err == nil {
+	if _, _, err := (Directory{Version: 1, Kind: Tree, Salt: dir.Salt}).Opener(testKey()).Open(nil, one.Offset, sealed); err == nil {
 		t.Error("a frame opens in a pack of another kind")
 	}
-	if _, _, err := NewOpener(testKey(), Data, [32]byte{8}).Open(nil, one.Offset, sealed); err == nil {
+	if _, _, err := (Directory{Version: 1, Kind: Data, Salt: [32]byte{8}}).Opener(testKey()).Open(nil, one.Offset, sealed); err == nil {
 		t.Error("a frame opens in another pack")
 	}
 	other := testKey()
@@ -201,7 +226,7 @@ func FuzzListing(f *testing.F) {
 		if end < headerSize || end > 1<<32-1 {
 			return
 		}
-		frames, err := decodeListing(data, end)
+		frames, _, err := decodeListing(data, end)
 		if err == nil && !bytes.Equal(appendListing(nil, frames), data) {
 			t.Errorf("%x is accepted, and is not what would be written", data)
 		}
@@ -221,10 +246,10 @@ func BenchmarkAppend(b *testing.B) {
 	payload := make([]byte, 512<<10)
 	buf := make([]byte, 0, 20<<20)
 	b.SetBytes(int64(len(payload)))
-	builder := NewBuilder(testKey(), Data, buf)
+	builder := NewBuilder(testKey(), Data, 0, buf)
 	for b.Loop() {
 		if builder.Size() > 16<<20 {
-			builder = NewBuilder(testKey(), Data, buf)
+			builder = NewBuilder(testKey(), Data, 0, buf)
 		}
 		builder.Append(Zstd, payload, MaxFrame, nil)
 	}

@@ -25,53 +25,48 @@ func appendListing(buf []byte, frames []Frame) []byte {
 // minChunkListing is the least that a chunk takes in a listing, in bytes: what bounds an allocation by a count.
 const minChunkListing = 33
 
-// decodeListing is the inverse of appendListing for frames that fill the bytes from headerSize to end. It accepts nothing
-// else.
-func decodeListing(data []byte, end int64) ([]Frame, error) {
-	var frames []Frame
+// decodeListing is the inverse of appendListing for frames that lie back to back from headerSize on, and returns where they
+// end, at limit or before. It accepts nothing else.
+func decodeListing(data []byte, limit int64) (frames []Frame, end int64, err error) {
 	offset := int64(headerSize)
 	for len(data) > 0 {
 		var stored, plain, count uint64
-		var err error
-		if stored, data, err = number(data, uint64(end-offset)); err != nil {
-			return nil, fmt.Errorf("the length of the frame at %d: %w", offset, err)
+		if stored, data, err = number(data, uint64(limit-offset)); err != nil {
+			return nil, 0, fmt.Errorf("the length of the frame at %d: %w", offset, err)
 		}
 		if plain, data, err = number(data, MaxFrame); err != nil {
-			return nil, fmt.Errorf("the decoded length of the frame at %d: %w", offset, err)
+			return nil, 0, fmt.Errorf("the decoded length of the frame at %d: %w", offset, err)
 		}
 		if count, data, err = number(data, uint64(len(data)/minChunkListing)); err != nil {
-			return nil, fmt.Errorf("the number of chunks of the frame at %d: %w", offset, err)
+			return nil, 0, fmt.Errorf("the number of chunks of the frame at %d: %w", offset, err)
 		}
 		if stored <= tagSize+1 || count == 0 {
-			return nil, fmt.Errorf("the frame at %d is empty", offset)
+			return nil, 0, fmt.Errorf("the frame at %d is empty", offset)
 		}
 		f := Frame{Offset: uint32(offset), Stored: uint32(stored), Plain: uint32(plain), Chunks: make([]Chunk, count)}
 		sum := uint64(0)
 		for i := range f.Chunks {
 			if len(data) < minChunkListing {
-				return nil, errEnds
+				return nil, 0, errEnds
 			}
 			copy(f.Chunks[i].ID[:], data)
 			var length uint64
 			if length, data, err = number(data[32:], plain-sum); err != nil {
-				return nil, fmt.Errorf("the length of chunk %d of the frame at %d: %w", i, offset, err)
+				return nil, 0, fmt.Errorf("the length of chunk %d of the frame at %d: %w", i, offset, err)
 			}
 			if length == 0 {
-				return nil, fmt.Errorf("chunk %d of the frame at %d is empty", i, offset)
+				return nil, 0, fmt.Errorf("chunk %d of the frame at %d is empty", i, offset)
 			}
 			f.Chunks[i].Length = uint32(length)
 			sum += length
 		}
 		if sum != plain {
-			return nil, fmt.Errorf("the chunks of the frame at %d have %d of %d bytes", offset, sum, plain)
+			return nil, 0, fmt.Errorf("the chunks of the frame at %d have %d of %d bytes", offset, sum, plain)
 		}
 		offset += int64(stored)
 		frames = append(frames, f)
 	}
-	if offset != end {
-		return nil, fmt.Errorf("the frames end at %d, not at %d", offset, end)
-	}
-	return frames, nil
+	return frames, offset, nil
 }
 
 var errEnds = errors.New("the listing ends too soon")
@@ -108,7 +103,8 @@ func ReadDirectory(key Key, r io.ReaderAt, size int64) (Directory, error) {
 	if string(head[:8]) != headMagic || string(foot[8:]) != tailMagic {
 		return dir, corrupt("it does not start and end as a pack does")
 	}
-	if head[8] != version || foot[4] != version || head[9] != algorithm {
+	dir.Version = head[8]
+	if dir.Version != plainVersion && dir.Version != parityVersion || foot[4] != dir.Version || head[9] != algorithm {
 		return dir, corrupt("it has version %d and algorithm %d: if it is not damaged, a newer varve is needed", head[8], head[9])
 	}
 	dir.Kind = Kind(head[10])
@@ -117,7 +113,7 @@ func ReadDirectory(key Key, r io.ReaderAt, size int64) (Directory, error) {
 	}
 	copy(dir.Salt[:], head[saltAt:])
 	aead, commitment := derive(key, dir.Salt)
-	if string(commitment[:]) != string(head[commitAt:]) || string(header(dir.Kind, dir.Salt, commitment)) != string(head) ||
+	if string(commitment[:]) != string(head[commitAt:]) || string(header(dir.Version, dir.Kind, dir.Salt, commitment)) != string(head) ||
 		foot[5]|foot[6]|foot[7] != 0 {
 		return dir, corrupt("its header or footer is not that of this repository")
 	}
@@ -134,8 +130,12 @@ func ReadDirectory(key Key, r io.ReaderAt, size int64) (Directory, error) {
 	if err != nil {
 		return dir, corrupt("its directory is not authentic")
 	}
-	if dir.Frames, err = decodeListing(listing, offset); err != nil {
+	var end int64
+	if dir.Frames, end, err = decodeListing(listing, offset); err != nil {
 		return dir, corrupt("its directory is not valid: %v", err)
+	}
+	if dir.Parity = int(offset - end); dir.Parity != 0 && dir.Version == plainVersion {
+		return dir, corrupt("its frames end at %d, and its directory begins at %d", end, offset)
 	}
 	return dir, nil
 }
@@ -158,10 +158,10 @@ type Opener struct {
 	head []byte
 }
 
-// NewOpener returns what opens the frames of the pack of that kind and salt.
-func NewOpener(key Key, kind Kind, salt [32]byte) *Opener {
-	aead, commitment := derive(key, salt)
-	return &Opener{aead: aead, head: header(kind, salt, commitment)[:commitAt]}
+// Opener returns what opens the frames of the pack of that version, kind and salt.
+func (d Directory) Opener(key Key) *Opener {
+	aead, commitment := derive(key, d.Salt)
+	return &Opener{aead: aead, head: header(d.Version, d.Kind, d.Salt, commitment)[:commitAt]}
 }
 
 // Open authenticates the sealed frame that lies at offset in its pack and returns its payload, in dst's memory where
