@@ -150,7 +150,7 @@ func TestSizeIsAnUpperBound(t *testing.T) {
 		}
 		size := b.Size()
 		data, _, _ := b.Finish()
-		if len(data) > size || len(data) < size-50*20-2*sectorSize {
+		if len(data) > size || len(data) < size-50*20-3*sectorSize {
 			t.Errorf("parity %d: %d bytes, Size said %d", parity, len(data), size)
 		}
 	}
