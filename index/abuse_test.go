@@ -35,7 +35,7 @@ func reader(dir string) {
 		for _, e := range entries {
 			place, ok := x.Lookup(e.ID)
 			switch got, live := x.Pack(place.Pack); {
-			case ok && (!live || got != p || place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length}):
+			case ok && (!live || got != p || place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length, false}):
 				childFailed(fmt.Errorf("chunk %x: found %+v in %+v (%v)", e.ID, place, got, live))
 			case !ok && here:
 				missing++

@@ -178,24 +178,27 @@ func (d *database) find(id ID, packs map[uint32]*pack) (place Place, found bool)
 		}
 		return Place{}, false
 	}
-	if place, found = d.place(item, key, packs); found {
+	if place, found = d.place(item, key, packs); found && !place.Condemned {
 		return place, true
 	}
-	// The newest version is of a pack that is gone or not yet sealed: one of the older ones may do.
+	// The newest version is of a pack that is gone, condemned or not yet sealed: one of the older ones may do.
 	it := d.read.NewKeyIterator(key, badger.IteratorOptions{})
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		if place, found = d.place(it.Item(), key, packs); found {
-			return place, true
+		if packs[uint32(it.Item().Version())].better(found, place) {
+			if other, ok := d.place(it.Item(), key, packs); ok {
+				place, found = other, true
+			}
 		}
 	}
-	return Place{}, false
+	return place, found
 }
 
 // place reads one version of a chunk's entry; false when its pack is not live.
 func (d *database) place(item *badger.Item, key []byte, packs map[uint32]*pack) (place Place, live bool) {
 	version := item.Version()
-	if p := packs[uint32(version)]; p == nil || p.gone {
+	p := packs[uint32(version)]
+	if p == nil || p.gone {
 		return Place{}, false
 	}
 	err := item.Value(func(value []byte) error {
@@ -206,6 +209,7 @@ func (d *database) place(item *badger.Item, key []byte, packs map[uint32]*pack) 
 		d.damaged(fmt.Sprintf("entry of chunk %x", key[1:]))
 		return Place{}, false
 	}
+	place.Condemned = p.condemned
 	return place, true
 }
 

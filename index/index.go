@@ -74,6 +74,7 @@ type Entry struct {
 type Place struct {
 	Pack                       uint32
 	Offset, Stored, At, Length uint32
+	Condemned                  bool // its pack can be read, but is about to go: see SetCondemned
 }
 
 // Options of Open.
@@ -99,6 +100,8 @@ type pack struct {
 	count uint32
 	gone  bool
 	kept  bool // its entries are in Index.kept, not in Badger
+
+	condemned bool
 }
 
 // Index answers where chunks are. All methods may be called concurrently.
@@ -119,6 +122,8 @@ type Index struct {
 	trusted  map[ID]struct{}
 	kept     map[ID]Place   // entries that Badger did not take
 	others   map[ID][]Place // further places of ids in kept
+
+	condemned map[ID]struct{} // see SetCondemned; not all of them need be known here
 
 	damaged atomic.Bool // a read or a write failed: the next Open shall look closely
 }
@@ -163,36 +168,46 @@ func (x *Index) Pack(ordinal uint32) (Pack, bool) {
 	return Pack{}, false
 }
 
-// Lookup returns where a chunk is. Only live packs answer. An entry that is damaged is a miss, so a miss means "not
-// known here", and a hit is advice: its reader authenticates what it finds there.
+// Lookup returns where a chunk is. Only live packs answer, condemned ones last. An entry that is damaged is a miss, so a
+// miss means "not known here", and a hit is advice: its reader authenticates what it finds there.
 func (x *Index) Lookup(id ID) (Place, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	kept, found := Place{}, false
 	if len(x.kept) != 0 {
-		if place, ok := x.lookupKept(id); ok {
+		if kept, found = x.lookupKept(id); found && !kept.Condemned {
+			return kept, true
+		}
+	}
+	if x.db != nil {
+		if place, ok := x.db.find(id, x.packs); ok && !(found && place.Condemned) {
 			return place, true
 		}
 	}
-	if x.db == nil {
-		return Place{}, false
-	}
-	return x.db.find(id, x.packs)
+	return kept, found
 }
 
-func (x *Index) lookupKept(id ID) (Place, bool) {
+// better reports whether a place in pack p is to be preferred to what was found so far.
+func (p *pack) better(found bool, soFar Place) bool {
+	return p != nil && !p.gone && (!found || soFar.Condemned && !p.condemned)
+}
+
+func (x *Index) lookupKept(id ID) (best Place, found bool) {
 	place, ok := x.kept[id]
 	if !ok {
 		return Place{}, false
 	}
-	if !x.packs[place.Pack].gone {
-		return place, true
-	}
-	for _, place := range x.others[id] {
-		if !x.packs[place.Pack].gone {
-			return place, true
+	take := func(place Place) {
+		if p := x.packs[place.Pack]; p.better(found, best) {
+			best, found = place, true
+			best.Condemned = p.condemned
 		}
 	}
-	return Place{}, false
+	take(place)
+	for _, place := range x.others[id] {
+		take(place)
+	}
+	return best, found
 }
 
 // Add takes in a pack: after it returns nil its chunks are found. Adding a known pack again changes nothing, or brings
@@ -221,7 +236,8 @@ func (x *Index) Add(p Pack, entries []Entry) error {
 	stored := x.commit("adding a pack", func(db *database) error { return db.add(n, seal, entries) })
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.packs[n] = &pack{Pack: p, count: seal.count, kept: !stored}
+	_, condemned := x.condemned[p.ID]
+	x.packs[n] = &pack{Pack: p, count: seal.count, kept: !stored, condemned: condemned}
 	x.ordinals[p.ID] = n
 	if !stored {
 		x.keep(n, entries)
@@ -296,6 +312,17 @@ func (x *Index) SetLive(exists func(ID) bool) (gone int) {
 	return len(left)
 }
 
+// SetCondemned says which packs are about to go. What is in them can still be read, but nothing new may rely on it: the
+// places say so, and as long as one of the packs is here no root is trusted. It is not remembered on disk; packs is kept.
+func (x *Index) SetCondemned(packs map[ID]struct{}) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.condemned = packs
+	for _, p := range x.packs {
+		_, p.condemned = packs[p.ID]
+	}
+}
+
 // mark changes which packs are gone. Called with write held.
 func (x *Index) mark(left, back []uint32) {
 	if len(left)+len(back) == 0 {
@@ -331,10 +358,15 @@ func (x *Index) mark(left, back []uint32) {
 	})
 }
 
-// Trusted says whether this root was seen complete and no pack has gone since.
+// Trusted says whether this root was seen complete, no pack has gone since, and none is condemned.
 func (x *Index) Trusted(root ID) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	for id := range x.condemned {
+		if n, known := x.ordinals[id]; known && !x.packs[n].gone {
+			return false
+		}
+	}
 	_, ok := x.trusted[root]
 	return ok
 }

@@ -62,7 +62,7 @@ func finds(x *Index, p Pack, entries []Entry) error {
 		if !ok {
 			return fmt.Errorf("chunk %x is not found", e.ID)
 		}
-		if want := (Place{place.Pack, e.Offset, e.Stored, e.At, e.Length}); place != want {
+		if want := (Place{place.Pack, e.Offset, e.Stored, e.At, e.Length, false}); place != want {
 			return fmt.Errorf("chunk %x: found %+v, want %+v", e.ID, place, want)
 		}
 		if got, ok := x.Pack(place.Pack); !ok || got != p {
@@ -166,7 +166,7 @@ func TestGoneAndBack(t *testing.T) {
 					t.Fatalf("%d gone: found %v in pack %x (%v)", len(gone), found, p.ID, live)
 				} else if found {
 					for n := range 3 {
-						if e := testEntry(n, 7); id("pack", n) == p.ID && (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length}) {
+						if e := testEntry(n, 7); id("pack", n) == p.ID && (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length, false}) {
 							t.Fatalf("pack %d has it elsewhere than at %+v", n, place)
 						}
 					}
@@ -430,7 +430,7 @@ func TestModel(t *testing.T) {
 			}
 			if found {
 				e := known[int(p.Size)].entries[c]
-				if !live || (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length}) {
+				if !live || (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length, false}) {
 					t.Fatalf("step %d: chunk %d: found at %+v in %+v (%v), want %+v", step, c, place, p, live, e)
 				}
 			}
@@ -467,7 +467,7 @@ func TestConcurrentUse(t *testing.T) {
 				n := i % 60
 				e := testEntry(n, n*1_000_000+i%50)
 				place, ok := x.Lookup(e.ID)
-				if ok && (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length}) {
+				if ok && (place != Place{place.Pack, e.Offset, e.Stored, e.At, e.Length, false}) {
 					t.Errorf("pack %d, chunk %d: found at %+v", n, i%50, place)
 				}
 				x.Pack(place.Pack)
@@ -491,4 +491,52 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	})
 	wg.Wait()
+}
+
+// A condemned pack answers, but after all others, and its places say what it is; no root is trusted while it is here.
+func TestCondemned(t *testing.T) {
+	for name, x := range map[string]*Index{"disk": mustOpen(t, t.TempDir()), "memory": Memory(errors.New("for the test"))} {
+		shared := testEntry(1, 77)
+		p1, only1 := testPack(1, 3)
+		p2, only2 := testPack(2, 3)
+		root := id("root", 1)
+		lookup := func(e Entry, condemned bool, pack Pack) {
+			t.Helper()
+			place, found := x.Lookup(e.ID)
+			if !found || place.Condemned != condemned {
+				t.Fatalf("%s: found %v, condemned %v", name, found, place.Condemned)
+			}
+			if p, live := x.Pack(place.Pack); !live || p.ID != pack.ID {
+				t.Fatalf("%s: in pack %x, live %v", name, p.ID, live)
+			}
+		}
+		both := []ID{p1.ID, p2.ID}
+		for first := range both { // whichever was added last
+			x.SetCondemned(map[ID]struct{}{both[first]: {}})
+			if first == 0 {
+				mustAdd(t, x, p1, append(only1, shared)) // condemned before it is known
+				mustAdd(t, x, p2, append(only2, shared))
+				if err := x.Trust(root); err != nil {
+					t.Fatal(err)
+				}
+			}
+			lookup(shared, false, []Pack{p2, p1}[first])
+			lookup(only1[0], first == 0, p1)
+			lookup(only2[0], first == 1, p2)
+			if x.Trusted(root) {
+				t.Errorf("%s: trusted beside a condemned pack", name)
+			}
+		}
+		x.SetCondemned(nil)
+		lookup(only2[0], false, p2)
+		if !x.Trusted(root) {
+			t.Errorf("%s: not trusted any more", name)
+		}
+		x.SetCondemned(map[ID]struct{}{p1.ID: {}, id("pack", 9): {}})
+		x.SetLive(func(pack ID) bool { return pack == p2.ID })
+		lookup(shared, false, p2)
+		if err := x.Trust(root); err != nil || !x.Trusted(root) {
+			t.Errorf("%s: condemned packs that are gone are in the way of trust", name)
+		}
+	}
 }

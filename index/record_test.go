@@ -38,7 +38,7 @@ func TestFlippedEntry(t *testing.T) {
 	e := testEntry(1, 1)
 	putChunkKey(key, &e.ID)
 	putEntry(value, key, 5, &e)
-	if place, ok := parseEntry(value, key, 5); !ok || (place != Place{5, e.Offset, e.Stored, e.At, e.Length}) {
+	if place, ok := parseEntry(value, key, 5); !ok || (place != Place{5, e.Offset, e.Stored, e.At, e.Length, false}) {
 		t.Fatalf("%+v, %v", place, ok)
 	}
 	for _, b := range [][]byte{key, value} {
