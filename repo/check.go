@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/blake3"
 	"varve/index"
 	"varve/repo/pack"
+	"varve/repo/storage"
 )
 
 // CheckOptions says how much of the data a check reads.
@@ -34,11 +35,11 @@ type Checked struct {
 // Check looks for damage: the copies of the config and the keys, the names and directories of packs, that everything
 // that records refer to is in a pack and, for the packs that o selects, every byte. mark walks all records; it is to
 // report what it cannot read itself and go on. Each problem is passed to report. An error means that the check could
-// not be done.
+// not be done. Others may add and prune meanwhile.
 func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, report func(error)) (Checked, error) {
 	var result Checked
 	problem := func(err error) { result.Problems++; report(err) }
-	lease, err := r.takeLease(ctx, true, "check")
+	lease, err := r.takeLease(ctx, Shared, "check")
 	if err != nil {
 		return result, err
 	}
@@ -65,6 +66,9 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		r.progress("checking packs", i, len(packs))
 		result.Packs++
 		dir, err := r.readDirectory(ctx, p.id, p.size)
+		if errors.Is(err, storage.ErrNotExist) {
+			continue // a prune has removed it since it was listed
+		}
 		if err != nil {
 			problem(err)
 			continue
@@ -72,7 +76,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		if o.ReadPack != nil && o.ReadPack(i, len(packs), p.size) {
 			result.ReadPacks++
 			result.ReadBytes += p.size
-			if err := r.checkPack(ctx, p.id, dir, scratch, bad); err != nil {
+			if err := r.checkPack(ctx, p.id, dir, scratch, bad); err != nil && !errors.Is(err, storage.ErrNotExist) {
 				if ctx.Err() != nil {
 					return result, ctx.Err()
 				}
@@ -90,8 +94,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	if result.Lost, err = r.withoutCopy(ctx, bad); err != nil {
 		return result, err
 	}
-	nodes, chunks := map[ID]struct{}{}, &idSet{}
-	missing := int64(0)
+	nodes, missing := map[ID]struct{}{}, map[ID]struct{}{}
 	err = mark(ctx, func(id ID) bool {
 		if _, seen := nodes[id]; seen {
 			return false
@@ -101,20 +104,54 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		return true
 	}, func(id ID) {
 		there.claim(id)
-		if !there.has(id) && chunks.add(id) {
-			result.Lost[id] = struct{}{}
-			if missing++; missing <= 20 {
-				problem(fmt.Errorf("chunk %s is in no readable pack", short(id)))
-			} else {
-				result.Problems++
-			}
+		if !there.has(id) {
+			missing[id] = struct{}{}
 		}
 	})
-	if missing > 20 {
-		report(fmt.Errorf("and %d more chunks are in no readable pack", missing-20))
+	if err == nil && len(missing) > 0 {
+		seen := map[ID]struct{}{}
+		for _, p := range packs {
+			seen[p.id] = struct{}{}
+		}
+		err = r.foundSince(ctx, seen, missing)
+	}
+	told := 0
+	for id := range missing {
+		result.Lost[id] = struct{}{}
+		if told++; told <= 20 {
+			problem(fmt.Errorf("chunk %s is in no readable pack", short(id)))
+		} else {
+			result.Problems++
+		}
+	}
+	if told > 20 {
+		report(fmt.Errorf("and %d more chunks are in no readable pack", told-20))
 	}
 	result.UnreferredChunks = int64(there.unclaimed())
 	return result, err
+}
+
+// foundSince takes out of missing what is in packs that are not in seen: a session or a prune has added them since.
+func (r *Repository) foundSince(ctx context.Context, seen, missing map[ID]struct{}) error {
+	added := map[ID]int64{}
+	if err := r.listPacks(ctx, func(id ID, size int64) {
+		if _, old := seen[id]; !old {
+			added[id] = size
+		}
+	}); err != nil {
+		return err
+	}
+	for id, size := range added {
+		dir, err := r.readDirectory(ctx, id, size)
+		var damaged *DamagedError
+		if err != nil && !errors.As(err, &damaged) && !errors.Is(err, storage.ErrNotExist) {
+			return err
+		}
+		for _, e := range indexEntries(dir) {
+			delete(missing, e.ID)
+		}
+	}
+	return nil
 }
 
 // checkConfig looks at both copies of what opens the repository.
@@ -150,6 +187,9 @@ func (r *Repository) checkConfig(ctx context.Context, problem func(error)) error
 // checkPack reads a whole pack: its name, every frame, every chunk. Chunks of a frame that is bad are counted in bad.
 func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, scratch *frameScratch, bad map[ID]int) error {
 	data, err := r.storage.Get(ctx, packName(id), 0, -1, nil)
+	if errors.Is(err, storage.ErrNotExist) {
+		return err
+	}
 	if err != nil {
 		for _, f := range dir.Frames {
 			for _, c := range f.Chunks {

@@ -72,6 +72,10 @@ func (r *Repository) openIndex() *index.Index {
 
 // catchUp reads the directories of packs that x does not know, and tells it which ones have gone. r.mu is held.
 func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
+	// Before the packs are listed: of a list that has gone meanwhile, the packs have gone too.
+	if err := r.readCondemned(ctx, x); err != nil {
+		return err
+	}
 	there := map[ID]int64{}
 	if err := r.listPacks(ctx, func(id ID, size int64) { there[id] = size }); err != nil {
 		return err

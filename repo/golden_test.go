@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -51,10 +52,16 @@ func TestGoldenRepository(t *testing.T) {
 		t.Errorf("key %+v", k)
 	}
 	leases, err := r.Leases(t.Context())
-	want := Lease{Name: "leases/00000000000000000000000000000000", Exclusive: true, Purpose: "prune", Host: "host", User: "user", PID: 7,
+	want := Lease{Name: "leases/00000000000000000000000000000000", Mode: Maintenance, Purpose: "prune", Host: "host", User: "user", PID: 7,
 		Machine: "machine", Started: "8", Taken: created, Renewed: created.Add(time.Minute)}
 	if err != nil || len(leases) != 1 || leases[0] != want {
 		t.Errorf("leases %+v, %v", leases, err)
+	}
+	lists, damaged, _, err := r.condemnedLists(t.Context())
+	list := &condemned{name: "condemned/00000000000000000000000000000000", Packs: []packID{{1, 2, 3}, {4, 5, 6}}, Noted: created,
+		Waiting: []string{"leases/11111111111111111111111111111111"}}
+	if err != nil || len(damaged) != 0 || len(lists) != 1 || !reflect.DeepEqual(lists[0], list) {
+		t.Errorf("condemned %+v, damaged %v, %v", lists, damaged, err)
 	}
 	records, err := r.Records(t.Context())
 	if err != nil || len(records) != 1 {

@@ -70,3 +70,11 @@ func (s *idSet) claim(id ID) bool {
 
 // unclaimed returns how many ids nobody has claimed.
 func (s *idSet) unclaimed() int { return s.n - s.claimed }
+
+// unclaimAll takes all claims back.
+func (s *idSet) unclaimAll() {
+	for i := range s.slots {
+		s.slots[i] &^= 1
+	}
+	s.claimed = 0
+}

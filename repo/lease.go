@@ -16,24 +16,38 @@ import (
 	"varve/repo/storage"
 )
 
-// A lease says that a process works on the repository. Shared leases stand beside each other, an exclusive one stands
-// alone. Whoever takes one writes it first and looks for others second: of two that collide at least one sees the other,
-// and gives way. A lease ends by itself: after leaseTTL without renewal it counts no more, and at once when its process
-// is known to be dead.
+// Mode says beside whom the holder of a lease can work.
+type Mode string
+
+const (
+	Shared      Mode = "shared"      // adds or reads: beside all but Exclusive
+	Maintenance Mode = "maintenance" // removes, after telling the others: beside Shared
+	Exclusive   Mode = "exclusive"   // alone
+)
+
+// beside reports whether two leases can stand beside each other.
+func (m Mode) beside(other Mode) bool {
+	return m == Shared && (other == Shared || other == Maintenance) || m == Maintenance && other == Shared
+}
+
+// A lease says that a process works on the repository. Whoever takes one writes it first and looks for others second: of
+// two that collide at least one sees the other, and gives way. A lease ends by itself: after leaseTTL without renewal it
+// counts no more, and at once when its process is known to be dead. Who goes on because a lease has ended removes it
+// first; its holder, should it run after all, finds it gone before it commits anything.
 //
 //	leases/<random>   "VARVLEAS" ‖ seal(meta key, "varve lease" ‖ repository id, JSON of Lease)
 type Lease struct {
-	Name      string    `json:"-"`
-	Exclusive bool      `json:"exclusive"`
-	Purpose   string    `json:"purpose"` // the command, as "backup"
-	Host      string    `json:"host"`
-	User      string    `json:"user"`
-	PID       int       `json:"pid"`
-	Machine   string    `json:"machine"` // identifies the boot and process table in which PID means something; empty if unknown
-	Started   string    `json:"started"` // of the process, as the system tells it; empty if unknown
-	Taken     time.Time `json:"taken"`
-	Renewed   time.Time `json:"renewed"`
-	Damaged   bool      `json:"-"` // it cannot be read: who holds it is unknown
+	Name    string    `json:"-"`
+	Mode    Mode      `json:"mode"`
+	Purpose string    `json:"purpose"` // the command, as "backup"
+	Host    string    `json:"host"`
+	User    string    `json:"user"`
+	PID     int       `json:"pid"`
+	Machine string    `json:"machine"` // identifies the boot and process table in which PID means something; empty if unknown
+	Started string    `json:"started"` // of the process, as the system tells it; empty if unknown
+	Taken   time.Time `json:"taken"`
+	Renewed time.Time `json:"renewed"`
+	Damaged bool      `json:"-"` // it cannot be read: who holds it is unknown
 }
 
 const (
@@ -45,8 +59,8 @@ const (
 
 // LockedError says which leases stand in the way.
 type LockedError struct {
-	Exclusive bool // whether the caller wanted to be alone
-	Leases    []Lease
+	Mode   Mode // that the caller wanted
+	Leases []Lease
 }
 
 func (e *LockedError) Error() string {
@@ -55,7 +69,7 @@ func (e *LockedError) Error() string {
 	for _, l := range e.Leases {
 		fmt.Fprintf(&text, "\n  %s", l)
 	}
-	if e.Exclusive {
+	if e.Mode == Exclusive {
 		text.WriteString("\nthis command has to be alone: wait until the other is done")
 	} else {
 		text.WriteString("\nwait until it is done")
@@ -81,6 +95,11 @@ func (l Lease) stale(now time.Time) bool {
 	if now.Sub(l.Renewed) > leaseTTL {
 		return true
 	}
+	return l.dead()
+}
+
+// dead reports whether the process of l is known to run no more.
+func (l Lease) dead() bool {
 	return l.Machine != "" && l.Machine == machine() && processGone(l.PID, l.Started)
 }
 
@@ -97,11 +116,11 @@ type heldLease struct {
 }
 
 // takeLease takes a lease or fails with *LockedError.
-func (r *Repository) takeLease(ctx context.Context, exclusive bool, purpose string) (*heldLease, error) {
+func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (*heldLease, error) {
 	var random [16]byte
 	rand.Read(random[:])
 	now := time.Now()
-	l := Lease{Exclusive: exclusive, Purpose: purpose, PID: os.Getpid(), Machine: machine(), Started: processStart(os.Getpid()), Taken: now, Renewed: now}
+	l := Lease{Mode: mode, Purpose: purpose, PID: os.Getpid(), Machine: machine(), Started: processStart(os.Getpid()), Taken: now, Renewed: now}
 	l.Host, _ = os.Hostname()
 	if u, err := user.Current(); err == nil {
 		l.User = u.Username
@@ -118,16 +137,19 @@ func (r *Repository) takeLease(ctx context.Context, exclusive bool, purpose stri
 	}
 	var others []Lease
 	for _, other := range leases {
-		if other.Name == h.name || other.stale(now) {
+		if other.Name == h.name || !other.Damaged && mode.beside(other.Mode) {
 			continue
 		}
-		if exclusive || other.Exclusive || other.Damaged {
+		if !other.stale(now) {
 			others = append(others, other)
+		} else if err := r.revoke(ctx, other.Name); err != nil {
+			h.remove()
+			return nil, err
 		}
 	}
 	if len(others) > 0 {
 		h.remove()
-		return nil, &LockedError{Exclusive: exclusive, Leases: others}
+		return nil, &LockedError{Mode: mode, Leases: others}
 	}
 	h.done.Add(1)
 	go h.renew()
@@ -175,12 +197,20 @@ func (r *Repository) Unlock(ctx context.Context, all bool) ([]Lease, error) {
 		if !all && !l.stale(time.Now()) {
 			continue
 		}
-		if err := r.storage.Delete(ctx, l.Name); err != nil && !errors.Is(err, storage.ErrNotExist) {
-			return removed, fmt.Errorf("removing lease: %w", err)
+		if err := r.revoke(ctx, l.Name); err != nil {
+			return removed, err
 		}
 		removed = append(removed, l)
 	}
 	return removed, nil
+}
+
+// revoke removes a lease that has ended, or is to end. Once it is gone, whoever holds it commits nothing.
+func (r *Repository) revoke(ctx context.Context, name string) error {
+	if err := r.storage.Delete(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+		return fmt.Errorf("removing a lease that has ended: %w", err)
+	}
+	return nil
 }
 
 // write stores the lease as it is now.
@@ -256,17 +286,23 @@ func (h *heldLease) remove() {
 
 // Alone runs f while nobody else uses the repository: *LockedError, and f is not called, when somebody does.
 func (r *Repository) Alone(ctx context.Context, purpose string, f func() error) error {
-	return r.under(ctx, true, purpose, f)
+	return r.under(ctx, Exclusive, purpose, f)
 }
 
-// Beside runs f while nobody may remove anything from the repository: *LockedError, and f is not called, when somebody
+// Maintain runs f while nobody else removes anything from the repository: *LockedError, and f is not called, when somebody
 // does that now. Others may read and add.
-func (r *Repository) Beside(ctx context.Context, purpose string, f func() error) error {
-	return r.under(ctx, false, purpose, f)
+func (r *Repository) Maintain(ctx context.Context, purpose string, f func() error) error {
+	return r.under(ctx, Maintenance, purpose, f)
 }
 
-func (r *Repository) under(ctx context.Context, exclusive bool, purpose string, f func() error) error {
-	lease, err := r.takeLease(ctx, exclusive, purpose)
+// Beside runs f while what was in the repository when it began is kept in it: *LockedError, and f is not called, when
+// somebody is alone with it. Others may read, add, and remove what f does not see.
+func (r *Repository) Beside(ctx context.Context, purpose string, f func() error) error {
+	return r.under(ctx, Shared, purpose, f)
+}
+
+func (r *Repository) under(ctx context.Context, mode Mode, purpose string, f func() error) error {
+	lease, err := r.takeLease(ctx, mode, purpose)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,8 @@ type Measured struct {
 // Measure adds up what is marked. It reads the directories of all packs.
 func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error) {
 	var m Measured
-	wanted, err := r.markAll(ctx, mark)
-	if err != nil {
+	var wanted marked
+	if err := wanted.add(ctx, mark); err != nil {
 		return m, err
 	}
 	type stored struct {
@@ -44,7 +44,7 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 		}
 		for _, f := range dir.Frames {
 			for _, c := range f.Chunks {
-				if wanted.claim(c.ID) {
+				if wanted.live.claim(c.ID) {
 					m.Chunks++
 					m.Bytes += int64(c.Length)
 					m.Stored += int64(f.Stored) * int64(c.Length) / int64(max(1, f.Plain))
@@ -53,7 +53,7 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 		}
 	}
 	r.progress("reading the directories of packs", len(packs), len(packs))
-	m.Missing = int64(wanted.unclaimed())
+	m.Missing = int64(wanted.live.unclaimed())
 	return m, nil
 }
 

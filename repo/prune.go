@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"varve/repo/pack"
@@ -37,17 +38,32 @@ type Pruned struct {
 	WrittenBytes    int64 // of the packs that replace them
 	UnusedBytes     int64 // garbage that stays
 	UnreadablePacks int64 // left alone
+	CondemnedPacks  int64 // of those above, deleted or rewritten, which a later prune removes: somebody works who began before
+	CondemnedBytes  int64
+	Waiting         []Lease // of those
 }
 
-// Freed returns by how many bytes the repository shrank, or would.
+// Freed returns by how many bytes the repository shrank, or would, those included that a later prune removes.
 func (p Pruned) Freed() int64 { return p.DeletedBytes + p.RepackedBytes - p.WrittenBytes }
+
+// fate is what may happen to a pack in a prune.
+type fate byte
+
+const (
+	free       fate = iota // it goes when nothing in it is in use
+	running                // a running session makes it: no record refers to it yet
+	waiting                // condemned, and somebody works who may rely on it
+	ripe                   // condemned, and nobody does
+	unreadable             // its directory cannot be read: it is left alone
+)
 
 // candidate is what prune knows of a pack.
 type candidate struct {
 	id          ID
 	size        int64
+	fate        fate
 	plain, live int64  // bytes of all its chunks, and of those to be kept here
-	kept        []bool // by position: the chunks to be kept here; nil when all or none
+	kept        []bool // by position: the chunks to be kept here; nil when all, or none
 }
 
 // unused estimates how many bytes of the pack are garbage.
@@ -55,14 +71,19 @@ func (c *candidate) unused() int64 {
 	return int64(float64(c.size) * float64(c.plain-c.live) / float64(max(1, c.plain)))
 }
 
-// Prune removes what no record refers to. It fails with *LockedError while anybody else uses the repository, and with
-// *DamagedError, before it removes anything, when something that is referred to is missing.
+// Prune removes what no record refers to, beside sessions and readers. It fails with *LockedError while another prune, or
+// something else that removes, is at work, and with *DamagedError, before it removes anything, when something that is
+// referred to is missing.
 //
-// The order makes it safe to be interrupted at any point, and to meet damage: what is in use in packs with garbage is
-// copied into new ones, and only when these are durable anything goes. What a crash leaves behind is at worst stored
-// twice, and the next prune removes it.
+// Nobody must lose a pack on which he relies. So packs go in two steps: what is in use in them is copied into new packs,
+// and when these are durable a list condemns the old ones. Sessions that begin from then on do not rely on them. When all
+// have ended that began before, all records are looked through again, what is in use in condemned packs only is copied, and
+// then they go. Where nobody else works, one prune does it all; else the next prune does the rest.
+//
+// A crash at any point leaves at worst chunks that are stored twice, and a list that the next prune carries out.
+// docs/decisions/prune.md has the argument.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions, mark Marker) (Pruned, error) {
-	lease, err := r.takeLease(ctx, true, "prune")
+	lease, err := r.takeLease(ctx, Maintenance, "prune")
 	if err != nil {
 		return Pruned{}, err
 	}
@@ -70,69 +91,152 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, mark Marker) (Pr
 	if o.MaxUnused == nil {
 		o.MaxUnused = func(used int64) int64 { return used / 20 }
 	}
-	live, err := r.markAll(ctx, mark)
+	p := &pruner{repo: r, lease: lease, options: o, mark: mark}
+	err = p.run(ctx)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; 'varve prune --max-unused unlimited' rewrites nothing, and needs next to no room", err)
+	}
+	return p.result, err
+}
+
+// pruner is one prune at work.
+type pruner struct {
+	repo    *Repository
+	lease   *heldLease
+	options PruneOptions
+	mark    Marker
+	result  Pruned
+
+	marked  marked
+	running map[[16]byte]struct{}
+	fates   map[ID]fate // of condemned packs
+}
+
+func (p *pruner) run(ctx context.Context) error {
+	r := p.repo
+	due, err := p.condemnedBefore(ctx)
 	if err != nil {
-		return Pruned{}, fmt.Errorf("finding what is in use: %w; nothing was removed: run 'varve check'", err)
+		return err
 	}
-	var result Pruned
-	packs, err := r.weigh(ctx, live, &result)
+	if err := p.markAll(ctx); err != nil {
+		return err
+	}
+	packs, err := p.weigh(ctx)
 	if err != nil {
-		return result, err
+		return err
 	}
-	if n := live.unclaimed(); n > 0 {
-		return result, &DamagedError{Object: "the repository", Reason: fmt.Sprintf("%d chunks that snapshots refer to are in no readable pack; nothing was removed: run 'varve check'", n)}
-	}
-	dead, rewrite := plan(packs, o.MaxUnused, &result)
-	if o.DryRun {
+	dead, rewrite := p.plan(packs)
+	if p.options.DryRun {
 		for _, c := range rewrite {
-			result.WrittenBytes += c.size - c.unused()
+			p.result.WrittenBytes += c.size - c.unused()
 		}
-		return result, nil
+		return nil
 	}
-	if len(rewrite) > 0 {
-		if result.WrittenBytes, err = r.repack(ctx, rewrite, o.Compression); err != nil {
-			if errors.Is(err, syscall.ENOSPC) {
-				err = fmt.Errorf("%w; 'varve prune --max-unused unlimited' rewrites nothing, and needs no room", err)
-			}
-			return result, err
+	if err := p.carryOut(ctx, due, packs, rewrite); err != nil {
+		return err
+	}
+	if len(dead)+len(rewrite) > 0 {
+		if err := p.remove(ctx, slices.Concat(dead, rewrite)); err != nil {
+			return err
 		}
-	}
-	if err := r.deletePacks(ctx, lease, slices.Concat(dead, rewrite), "removing packs"); err != nil {
-		return result, err
 	}
 	_, err = r.follow(ctx)
-	return result, err
+	return err
 }
 
-// markAll collects the ids of everything in use.
-func (r *Repository) markAll(ctx context.Context, mark Marker) (*idSet, error) {
-	live := &idSet{}
-	nodes := map[ID]struct{}{} // exact: a node wrongly taken as seen would lose what is below it
-	err := mark(ctx, func(id ID) bool {
-		if _, seen := nodes[id]; seen {
-			return false
-		}
-		nodes[id] = struct{}{}
-		live.add(id)
-		return true
-	}, func(id ID) { live.add(id) })
-	return live, err
-}
-
-// weigh reads the directories of all packs and claims what is in use, each chunk in one pack.
-func (r *Repository) weigh(ctx context.Context, live *idSet, result *Pruned) ([]*candidate, error) {
-	var packs []*candidate
-	if err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, &candidate{id: id, size: size}) }); err != nil {
+// condemnedBefore finds out about the packs that earlier prunes have condemned, and returns the lists that are ripe. It
+// also notes who works now.
+func (p *pruner) condemnedBefore(ctx context.Context) (due []*condemned, err error) {
+	r := p.repo
+	lists, damaged, reasons, err := r.condemnedLists(ctx)
+	if err != nil {
 		return nil, err
 	}
-	readable := packs[:0]
+	if len(damaged) > 0 {
+		r.logf("%v; what it condemns is no longer condemned, and is looked at anew", reasons)
+	}
+	for _, name := range damaged {
+		if p.options.DryRun {
+			break
+		}
+		if err := r.storage.Delete(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return nil, fmt.Errorf("removing a damaged list of condemned packs: %w", err)
+		}
+	}
+	p.fates = map[ID]fate{}
+	for _, c := range lists {
+		done, err := r.ripe(ctx, c, p.lease.name, p.options.DryRun)
+		if err != nil {
+			return nil, err
+		}
+		fate := waiting
+		if done {
+			fate = ripe
+			due = append(due, c)
+		}
+		for _, id := range c.Packs {
+			p.fates[ID(id)] = fate
+		}
+	}
+	leases, err := r.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.running = map[[16]byte]struct{}{}
+	for _, l := range leases {
+		if l.Name != p.lease.name && !l.stale(time.Now()) {
+			p.running[makerOf(l.Name)] = struct{}{}
+		}
+	}
+	return due, nil
+}
+
+// markAll adds to marked what the records refer to that are there now.
+func (p *pruner) markAll(ctx context.Context) error {
+	if err := p.marked.add(ctx, p.mark); err != nil {
+		return fmt.Errorf("finding what is in use: %w; nothing more was removed: run 'varve check'", err)
+	}
+	return nil
+}
+
+// marked is everything in use.
+type marked struct {
+	live  idSet
+	nodes map[ID]struct{} // of these, the tree nodes; exact: a node wrongly taken as seen would lose what is below it
+}
+
+// add adds what mark calls. It may be called again, and then costs no more than what is new.
+func (m *marked) add(ctx context.Context, mark Marker) error {
+	if m.nodes == nil {
+		m.nodes = map[ID]struct{}{}
+	}
+	return mark(ctx, func(id ID) (first bool) {
+		if _, seen := m.nodes[id]; seen {
+			return false
+		}
+		m.nodes[id] = struct{}{}
+		m.live.add(id)
+		return true
+	}, func(id ID) { m.live.add(id) })
+}
+
+// weigh reads the directories of all packs and claims what is in use, each chunk in one pack: where it can, in one that is
+// not condemned.
+func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
+	r := p.repo
+	p.marked.live.unclaimAll()
+	var packs []*candidate
+	if err := r.listPacks(ctx, func(id ID, size int64) {
+		packs = append(packs, &candidate{id: id, size: size, fate: p.fates[id]})
+	}); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(packs, func(a, b *candidate) int { return cmp.Compare(a.fate, b.fate) })
 	for i, c := range packs {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		r.progress("reading the directories of packs", i, len(packs))
-		result.Packs++
-		result.Bytes += c.size
 		dir, err := r.readDirectory(ctx, c.id, c.size)
 		if err != nil {
 			var damaged *DamagedError
@@ -140,13 +244,16 @@ func (r *Repository) weigh(ctx context.Context, live *idSet, result *Pruned) ([]
 				return nil, err
 			}
 			r.logf("%v; it is left alone", err)
-			result.UnreadablePacks++
+			c.fate = unreadable
 			continue
+		}
+		if _, made := p.running[[16]byte(dir.Salt[:16])]; made && c.fate == free {
+			c.fate = running
 		}
 		var kept []bool
 		for _, f := range dir.Frames {
 			for _, chunk := range f.Chunks {
-				keep := live.claim(chunk.ID)
+				keep := p.marked.live.claim(chunk.ID)
 				kept = append(kept, keep)
 				c.plain += int64(chunk.Length)
 				if keep {
@@ -157,17 +264,106 @@ func (r *Repository) weigh(ctx context.Context, live *idSet, result *Pruned) ([]
 		if c.live > 0 && c.live < c.plain {
 			c.kept = kept
 		}
-		readable = append(readable, c)
 	}
 	r.progress("reading the directories of packs", len(packs), len(packs))
-	return readable, nil
+	if n := p.marked.live.unclaimed(); n > 0 {
+		return nil, &DamagedError{Object: "the repository", Reason: fmt.Sprintf("%d chunks that snapshots refer to are in no readable pack; nothing more was removed: run 'varve check'", n)}
+	}
+	return packs, nil
+}
+
+// carryOut copies what is in use out of the packs in rewrite and out of those of the lists in due, and removes the latter.
+func (p *pruner) carryOut(ctx context.Context, due []*condemned, packs, rewrite []*candidate) error {
+	var gone []*candidate
+	for _, c := range packs {
+		if c.fate == ripe {
+			gone = append(gone, c)
+			if c.live > 0 { // of a session that has ended since the pack was condemned
+				rewrite = append(rewrite, c)
+			}
+		}
+	}
+	if len(rewrite) > 0 {
+		written, err := p.repack(ctx, rewrite)
+		if err != nil {
+			return err
+		}
+		p.result.WrittenBytes += written
+	}
+	return p.deletePacks(ctx, due, gone)
+}
+
+// remove condemns packs of which nothing is needed any more, and removes them if nobody works who may rely on them.
+func (p *pruner) remove(ctx context.Context, packs []*candidate) error {
+	r := p.repo
+	if err := p.lease.check(ctx); err != nil {
+		return err
+	}
+	list, err := r.condemn(ctx, packs)
+	if err != nil {
+		return err
+	}
+	done, err := r.ripe(ctx, list, p.lease.name, false)
+	if err != nil {
+		return err
+	}
+	if !done {
+		for _, c := range packs {
+			p.result.CondemnedPacks++
+			p.result.CondemnedBytes += c.size
+		}
+		leases, err := r.Leases(ctx)
+		for _, l := range leases {
+			if slices.Contains(list.Waiting, l.Name) {
+				p.result.Waiting = append(p.result.Waiting, l)
+			}
+		}
+		return err
+	}
+	// A session that has ended just now may have left a record that refers to them.
+	before := p.marked.live.n
+	if err := p.markAll(ctx); err != nil {
+		return err
+	}
+	if p.marked.live.n > before {
+		for _, c := range packs {
+			p.fates[c.id] = ripe
+		}
+		all, err := p.weigh(ctx)
+		if err != nil {
+			return err
+		}
+		return p.carryOut(ctx, []*condemned{list}, all, nil)
+	}
+	return p.deletePacks(ctx, []*condemned{list}, packs)
 }
 
 // plan decides which packs go and which are rewritten.
-func plan(packs []*candidate, maxUnused func(int64) int64, result *Pruned) (dead, rewrite []*candidate) {
+func (p *pruner) plan(packs []*candidate) (dead, rewrite []*candidate) {
+	result := &p.result
 	var partial []*candidate
 	for _, c := range packs {
+		result.Packs++
+		result.Bytes += c.size
 		switch {
+		case c.fate == unreadable:
+			result.UnreadablePacks++
+			continue
+		case c.fate == ripe && c.live > 0:
+			result.RepackedPacks++
+			result.RepackedBytes += c.size
+			continue
+		case c.fate == ripe:
+			result.DeletedPacks++
+			result.DeletedBytes += c.size
+			continue
+		case c.fate == waiting:
+			result.CondemnedPacks++
+			result.CondemnedBytes += c.size
+			continue
+		case c.fate == running:
+			result.Used += c.size
+			continue
 		case c.live == 0:
 			dead = append(dead, c)
 			result.DeletedPacks++
@@ -182,7 +378,7 @@ func plan(packs []*candidate, maxUnused func(int64) int64, result *Pruned) (dead
 	slices.SortFunc(partial, func(a, b *candidate) int {
 		return cmp.Compare(float64(a.live)/float64(a.plain), float64(b.live)/float64(b.plain))
 	})
-	limit := maxUnused(result.Used)
+	limit := p.options.MaxUnused(result.Used)
 	for _, c := range partial {
 		if result.UnusedBytes <= limit {
 			break
@@ -196,11 +392,13 @@ func plan(packs []*candidate, maxUnused func(int64) int64, result *Pruned) (dead
 }
 
 // repack copies what is in use from packs into new ones and returns their size. It returns when they are durable.
-func (r *Repository) repack(ctx context.Context, packs []*candidate, level Compression) (int64, error) {
-	s, err := r.beginUnder(ctx, nil, SessionOptions{Purpose: "prune", Compression: level})
+func (p *pruner) repack(ctx context.Context, packs []*candidate) (int64, error) {
+	r := p.repo
+	s, err := r.beginUnder(ctx, p.lease, SessionOptions{Purpose: "prune", Compression: p.options.Compression})
 	if err != nil {
 		return 0, err
 	}
+	s.lent = true
 	defer s.Close()
 	writers := map[pack.Kind]*Writer{}
 	for _, kind := range []pack.Kind{pack.Data, pack.Tree} {
@@ -231,10 +429,13 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 	w := writers[dir.Kind]
 	n := 0
 	for _, f := range dir.Frames {
-		kept := c.kept[n : n+len(f.Chunks)]
-		n += len(f.Chunks)
-		if !slices.Contains(kept, true) {
-			continue
+		var kept []bool // nil: all
+		if c.kept != nil {
+			kept = c.kept[n : n+len(f.Chunks)]
+			n += len(f.Chunks)
+			if !slices.Contains(kept, true) {
+				continue
+			}
 		}
 		sealed, err := r.storage.Get(ctx, packName(c.id), int64(f.Offset), int64(f.Stored), nil)
 		if err != nil {
@@ -245,7 +446,7 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 		}
 		at := 0
 		for k, chunk := range f.Chunks {
-			if kept[k] {
+			if kept == nil || kept[k] {
 				if err := w.put(ctx, chunk.ID, scratch.plain[at:at+int(chunk.Length)]); err != nil {
 					return err
 				}
@@ -259,13 +460,20 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 // deletions is how many packs are removed at once: each waits for the storage.
 const deletions = 8
 
-// deletePacks removes packs, making sure before each hundred that the lease still protects it.
-func (r *Repository) deletePacks(ctx context.Context, lease *heldLease, packs []*candidate, what string) error {
+// deletePacks removes the packs of lists, as far as they are in packs, and then the lists. Before each hundred it makes sure
+// that the lease and the lists still protect it.
+func (p *pruner) deletePacks(ctx context.Context, lists []*condemned, packs []*candidate) error {
+	r := p.repo
 	done := 0
 	for part := range slices.Chunk(packs, 100) {
-		r.progress(what, done, len(packs))
-		if err := cmp.Or(ctx.Err(), lease.check(ctx)); err != nil {
+		r.progress("removing packs", done, len(packs))
+		if err := cmp.Or(ctx.Err(), p.lease.check(ctx)); err != nil {
 			return err
+		}
+		for _, c := range lists {
+			if _, err := r.storage.Get(ctx, c.name, 0, -1, nil); err != nil {
+				return fmt.Errorf("the list of the packs that are to go is gone: nothing more was removed; run the command again (%w)", err)
+			}
 		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(deletions)
@@ -282,6 +490,11 @@ func (r *Repository) deletePacks(ctx context.Context, lease *heldLease, packs []
 		}
 		done += len(part)
 	}
-	r.progress(what, done, len(packs))
+	r.progress("removing packs", done, len(packs))
+	for _, c := range lists {
+		if err := r.storage.Delete(ctx, c.name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return fmt.Errorf("removing the list of packs that have gone: %w", err)
+		}
+	}
 	return nil
 }

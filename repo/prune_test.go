@@ -101,36 +101,32 @@ func size(t *testing.T, r *Repository) (sum int64) {
 	return sum
 }
 
-func TestPruneAndSessionsKeepApart(t *testing.T) {
+// Who is alone waits for all, maintenance for maintenance, and sessions only for those who are alone.
+func TestLeasesKeepApart(t *testing.T) {
 	ctx := context.Background()
 	r, st := newRepository(t)
-	s, err := r.Begin(ctx, SessionOptions{Purpose: "backup"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	other := reopen(t, st)
-	var locked *LockedError
-	if _, err := other.Prune(ctx, PruneOptions{}, marker(other)); !errors.As(err, &locked) || locked.Leases[0].Purpose != "backup" {
-		t.Errorf("prune while a session runs: %v", err)
+	under := map[Mode]func(*Repository, func() error) error{
+		Shared:      func(r *Repository, f func() error) error { return r.Beside(ctx, "shared", f) },
+		Maintenance: func(r *Repository, f func() error) error { return r.Maintain(ctx, "maintenance", f) },
+		Exclusive:   func(r *Repository, f func() error) error { return r.Alone(ctx, "exclusive", f) },
 	}
-	if _, err := other.Check(ctx, CheckOptions{}, marker(other), func(error) {}); !errors.As(err, &locked) {
-		t.Errorf("check while a session runs: %v", err)
-	}
-	second, err := other.Begin(ctx, SessionOptions{Purpose: "backup"})
-	if err != nil {
-		t.Errorf("a second session: %v", err)
-	} else {
-		second.Close()
-	}
-	s.Close()
-	err = r.Alone(ctx, "forget", func() error {
-		if _, err := other.Begin(ctx, SessionOptions{}); !errors.As(err, &locked) {
-			t.Errorf("a session while somebody is alone: %v", err)
+	together := map[[2]Mode]bool{{Shared, Shared}: true, {Shared, Maintenance}: true, {Maintenance, Shared}: true}
+	for first, hold := range under {
+		err := hold(r, func() error {
+			for second, try := range under {
+				ran := false
+				err := try(other, func() error { ran = true; return nil })
+				var locked *LockedError
+				if want := together[[2]Mode{first, second}]; ran != want || want != (err == nil) || !want && (!errors.As(err, &locked) || locked.Leases[0].Purpose != string(first)) {
+					t.Errorf("%s beside %s: ran %v, %v", second, first, ran, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
 	}
 	if left := names(t, st, "leases/"); len(left) != 0 {
 		t.Errorf("leases are left: %v", left)
@@ -150,23 +146,27 @@ func TestLeasesEnd(t *testing.T) {
 	alone := func() error { return r.Alone(ctx, "test", func() error { return nil }) }
 	now := time.Now()
 	var locked *LockedError
-	forge(Lease{Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now, Renewed: now})
+	forge(Lease{Mode: Shared, Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now, Renewed: now})
 	if err := alone(); !errors.As(err, &locked) {
 		t.Errorf("beside a lease of another host: %v", err)
 	}
 	if removed, err := r.Unlock(ctx, false); err != nil || len(removed) != 0 {
 		t.Errorf("unlock removed %v, %v", removed, err)
 	}
-	forge(Lease{Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now.Add(-2 * leaseTTL), Renewed: now.Add(-leaseTTL - time.Minute)})
+	forge(Lease{Mode: Shared, Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now.Add(-2 * leaseTTL), Renewed: now.Add(-leaseTTL - time.Minute)})
 	if err := alone(); err != nil {
 		t.Errorf("beside an expired lease: %v", err)
 	}
-	forge(Lease{Purpose: "backup", Machine: machine(), PID: 1 << 30, Taken: now, Renewed: now})
+	forge(Lease{Mode: Shared, Purpose: "backup", Machine: machine(), PID: 1 << 30, Taken: now, Renewed: now})
 	if machine() != "" {
 		if err := alone(); err != nil {
 			t.Errorf("beside the lease of a dead process: %v", err)
 		}
 	}
+	if left := names(t, st, "leases/"); machine() != "" && len(left) != 0 {
+		t.Errorf("a lease that has ended was not removed: %v", left)
+	}
+	forge(Lease{Mode: Shared, Purpose: "backup", Host: "elsewhere", PID: 1, Taken: now.Add(-2 * leaseTTL), Renewed: now.Add(-leaseTTL - time.Minute)})
 	if removed, err := r.Unlock(ctx, false); err != nil || len(removed) != 1 {
 		t.Errorf("unlock removed %v, %v", removed, err)
 	}

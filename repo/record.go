@@ -85,13 +85,16 @@ func (r *Repository) DeleteRecord(ctx context.Context, id ID) error {
 	return err
 }
 
-// ReplaceRecord stores data as a new record and then removes the old one: a crash between leaves both.
+// ReplaceRecord stores data as a new record and then removes the old one: a crash between leaves both. When the old one is
+// gone by then, so may be what it referred to: there is no new one then either (ErrNotFound).
 func (r *Repository) ReplaceRecord(ctx context.Context, old ID, data []byte) (ID, error) {
 	id, err := r.putRecord(ctx, data)
 	if err != nil {
 		return ID{}, err
 	}
-	if err := r.DeleteRecord(ctx, old); err != nil && !errors.Is(err, ErrNotFound) {
+	if err := r.DeleteRecord(ctx, old); errors.Is(err, ErrNotFound) {
+		return ID{}, errors.Join(err, r.DeleteRecord(ctx, id))
+	} else if err != nil {
 		return ID{}, err
 	}
 	return id, nil

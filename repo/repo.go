@@ -6,15 +6,16 @@
 //	packs/<2>/<id>              frames of chunks and the directory that finds them: see package pack
 //	snapshots/<id>              a record
 //	leases/<id>                 who is working on the repository now
+//	condemned/<id>              which packs a prune is about to remove
 //
-// Every name with an <id> is the BLAKE3 of the object's bytes in hexadecimal, except a lease's, which is random.
+// Every name with an <id> is the BLAKE3 of the object's bytes in hexadecimal; a lease's and a condemned list's are random.
 // Anybody can check packs, keys and records with b3sum, without a key.
 //
 // # What is written when
 //
 // A session takes a lease, makes its packs durable, and then writes its record. What is not named by a record does not
-// exist for readers, so a crash at any time leaves the old state and some packs that prune will remove. Prune takes an
-// exclusive lease: it makes the packs that replace others durable before it deletes those.
+// exist for readers, so a crash at any time leaves the old state and some packs that prune will remove. Prune makes the
+// packs that replace others durable, condemns those, and deletes them when nobody works who began before: see Prune.
 //
 // # Chunks and frames
 //
@@ -30,6 +31,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 
@@ -44,8 +46,14 @@ var (
 	ErrWrongPassword = errors.New("wrong password, or no key for it")
 	ErrNewerFormat   = errors.New("the repository has a newer format than this program knows")
 	ErrExists        = errors.New("there is a repository already")
-	ErrNotFound      = errors.New("not found in the repository")
+	ErrNotFound      = error(notFound{})
 )
+
+// notFound is also fs.ErrNotExist, for callers that do not know this package.
+type notFound struct{}
+
+func (notFound) Error() string        { return "not found in the repository" }
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // DamagedError says that an object in the repository is not what was written there.
 type DamagedError struct {
@@ -93,6 +101,7 @@ type Repository struct {
 	index   *index.Index
 	rebuilt bool            // the index was made anew in this process: no need to try that again
 	broken  map[ID]struct{} // packs whose directory cannot be read
+	unclear error           // why it is not known which packs are condemned; nil when it is
 
 	copiesMu sync.Mutex
 	copiesOf map[ID]map[ID][]copyPlace // by damaged pack, by chunk

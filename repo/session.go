@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,9 @@ type Added struct {
 // Session puts objects into the repository. It holds a shared lease from Begin to Close.
 type Session struct {
 	repo  *Repository
-	lease *heldLease // nil when the session runs under the lease of a prune
+	lease *heldLease
+	lent  bool     // the lease is that of a prune, which ends it
+	maker [16]byte // begins the salts of the packs: see makerOf
 	level Compression
 	size  int
 	index *index.Index
@@ -55,9 +58,9 @@ type Session struct {
 	chunks, bytes, stored, packs atomic.Int64
 }
 
-// Begin starts a session: *LockedError when the repository is in exclusive use.
+// Begin starts a session: *LockedError when somebody is alone with the repository.
 func (r *Repository) Begin(ctx context.Context, o SessionOptions) (*Session, error) {
-	lease, err := r.takeLease(ctx, false, o.Purpose)
+	lease, err := r.takeLease(ctx, Shared, o.Purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,7 @@ func (r *Repository) Begin(ctx context.Context, o SessionOptions) (*Session, err
 	return s, nil
 }
 
-// beginUnder starts a session; a lease that is not nil becomes the session's.
+// beginUnder starts a session under a lease, which becomes the session's.
 func (r *Repository) beginUnder(ctx context.Context, lease *heldLease, o SessionOptions) (*Session, error) {
 	if o.Compression == "" {
 		o.Compression = CompressionDefault
@@ -80,12 +83,15 @@ func (r *Repository) beginUnder(ctx context.Context, lease *heldLease, o Session
 	if o.PackSize == 0 {
 		o.PackSize = DefaultPackSize
 	}
-	// The index is brought up to date after the lease is taken: what it finds now, no prune can take away.
+	// The index is brought up to date after the lease is taken: what it finds now and is not condemned, no prune takes away.
 	x, err := r.follow(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &Session{repo: r, lease: lease, level: o.Compression, size: o.PackSize, index: x,
+	if err := r.condemnedKnown(); err != nil {
+		return nil, err
+	}
+	return &Session{repo: r, lease: lease, maker: makerOf(lease.name), level: o.Compression, size: o.PackSize, index: x,
 		open: map[pack.Kind]*pack.Builder{}, slots: make(chan struct{}, publishers)}, nil
 }
 
@@ -126,16 +132,18 @@ func (s *Session) writer(kind pack.Kind) (*Writer, error) {
 // ID returns the name of data.
 func (w *Writer) ID(data []byte) ID { return w.hasher.id(data) }
 
-// Has reports whether the repository has the chunk id, or will have it once this session is committed.
+// Has reports whether the repository has the chunk id, or will have it once this session is committed. What is only in
+// packs that a prune has condemned does not count.
 func (w *Writer) Has(id ID) bool {
 	if w.session.pending.has(id) {
 		return true
 	}
 	place, found := w.session.index.Lookup(id)
-	if found {
-		w.used[place.Pack] = struct{}{}
+	if !found || place.Condemned {
+		return false
 	}
-	return found
+	w.used[place.Pack] = struct{}{}
+	return true
 }
 
 // Save puts data, whose id it is given, into the repository unless it is there. data is not kept; it is 1 to
@@ -191,7 +199,7 @@ func (s *Session) appendFrame(kind pack.Kind, codec pack.Codec, payload []byte, 
 	}
 	b := s.open[kind]
 	if b == nil {
-		b = pack.NewBuilder(s.repo.secrets.pack, kind, 0, s.buffer(kind))
+		b = pack.NewBuilder(s.repo.secrets.pack, kind, 0, s.maker, s.buffer(kind))
 		s.open[kind] = b
 	}
 	b.Append(codec, payload, plain, chunks)
@@ -294,15 +302,19 @@ func (s *Session) Commit(ctx context.Context, record []byte) (ID, error) {
 	if err := s.present(ctx); err != nil {
 		return ID{}, err
 	}
-	if s.lease != nil {
-		if err := s.lease.check(ctx); err != nil {
-			return ID{}, err
-		}
-	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(s.lease.check(ctx), ctx.Err()); err != nil {
 		return ID{}, err
 	}
-	return s.repo.putRecord(ctx, record)
+	id, err := s.repo.putRecord(ctx, record)
+	if err != nil {
+		return ID{}, err
+	}
+	// Once more: who was suspended while the record was on its way may have lost the lease, and a prune its packs. A prune
+	// that takes the lease away later than this has seen the record.
+	if err := s.lease.check(context.WithoutCancel(ctx)); err != nil {
+		return ID{}, errors.Join(err, s.repo.DeleteRecord(context.WithoutCancel(ctx), id))
+	}
+	return id, nil
 }
 
 // present reports an error unless every pack in which this session found or put something is there.
@@ -338,9 +350,9 @@ func (s *Session) Close() {
 	if err := s.Sync(context.Background()); err != nil {
 		s.repo.logf("keeping what was read so far: %v", err)
 	}
-	if s.lease != nil {
+	if !s.lent {
 		s.lease.release()
-		s.lease = nil
+		s.lent = true
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sort"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // Records is where the records of snapshots are kept.
 type Records interface {
 	Records(ctx context.Context) ([]ID, error)
-	Record(ctx context.Context, id ID) ([]byte, error)
+	Record(ctx context.Context, id ID) ([]byte, error) // fs.ErrNotExist when there is no such record (any more)
 }
 
 // List reads all snapshots, oldest first. A record that cannot be read is passed to damaged and left out.
@@ -31,6 +32,9 @@ func List(ctx context.Context, r Records, damaged func(error)) ([]*Snapshot, err
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since the records were listed
 		}
 		if err != nil {
 			damaged(err)

@@ -39,7 +39,7 @@ of disks is looked at by itself (--group-by). What the snapshots held stays in t
 keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest. Held snapshots
 are kept.
 
-It refuses to remove all snapshots of a group. It needs the repository for itself.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
+It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune
   varve forget --keep-within 30d --dry-run
   varve forget 1a2b3c4d`,
@@ -121,7 +121,7 @@ func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p
 		return a.prune(ctx, r, p, survivors(r, outcomes))
 	}
 	err := a.patiently(ctx, func() error {
-		return r.Alone(ctx, "forget", func() error {
+		return r.Maintain(ctx, "forget", func() error {
 			if err := plan(); err != nil {
 				return err
 			}

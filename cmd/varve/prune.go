@@ -36,7 +36,8 @@ func (a *app) pruneCommand() *cobra.Command {
 		Use:   "prune [flags]",
 		Short: "remove what no snapshot refers to",
 		Long: `The prune command removes packs that hold nothing that any snapshot refers to, and rewrites those that are mostly
-garbage, until no more garbage is left than --max-unused allows. It needs the repository for itself.
+garbage, until no more garbage is left than --max-unused allows. Backups, restores and checks may go on meanwhile. Packs
+on which one that is running may rely are only marked now; the next prune removes them.
 
 It may be interrupted at any time: at worst some things are stored twice then, and the next run removes them.` +
 			exits(exitNoRepository, exitLocked, exitWrongPassword),
@@ -70,7 +71,8 @@ func (a *app) prune(ctx context.Context, r *repo.Repository, o repo.PruneOptions
 	}
 	a.ui.object(map[string]any{"message_type": "summary", "dry_run": o.DryRun, "packs_total": p.Packs, "bytes_total": p.Bytes, "bytes_used": p.Used,
 		"packs_removed": p.DeletedPacks, "bytes_removed": p.DeletedBytes, "packs_rewritten": p.RepackedPacks, "bytes_rewritten": p.RepackedBytes,
-		"bytes_written": p.WrittenBytes, "bytes_freed": p.Freed(), "bytes_unused": p.UnusedBytes, "packs_unreadable": p.UnreadablePacks})
+		"bytes_written": p.WrittenBytes, "bytes_freed": p.Freed(), "bytes_unused": p.UnusedBytes, "packs_unreadable": p.UnreadablePacks,
+		"packs_condemned": p.CondemnedPacks, "bytes_condemned": p.CondemnedBytes})
 	would := ""
 	if o.DryRun {
 		would = "would be "
@@ -81,6 +83,12 @@ func (a *app) prune(ctx context.Context, r *repo.Repository, o repo.PruneOptions
 	a.ui.say("%-20s %s in %s, as %s", would+"rewritten", size(p.RepackedBytes), count(p.RepackedPacks, "pack", "packs"), size(p.WrittenBytes))
 	a.ui.say("%-20s %s", would+"freed", size(p.Freed()))
 	a.ui.say("garbage that stays   %s (%s)", size(p.UnusedBytes), percent(p.UnusedBytes, p.Bytes-p.Freed()))
+	if p.CondemnedPacks > 0 {
+		a.ui.say("still there          %s in %s, which the next prune removes: somebody works who may rely on them", size(p.CondemnedBytes), count(p.CondemnedPacks, "pack", "packs"))
+		for _, l := range p.Waiting {
+			a.ui.say("                     %s", l)
+		}
+	}
 	if p.UnreadablePacks > 0 {
 		a.ui.warn("prune", "", errUnreadablePacks(p.UnreadablePacks))
 	}

@@ -92,8 +92,8 @@ func (a *app) holding(name string, held bool, aliases []string, short, long, exa
 func (a *app) change(ctx context.Context, names []string, filter snapshot.Filter, purpose string, f func(*snapshot.Snapshot) (changed bool)) error {
 	return a.with(ctx, func(r *repo.Repository) error {
 		return a.patiently(ctx, func() error {
-			// Alone: of two that change one snapshot at the same time, each would leave its own copy.
-			return r.Alone(ctx, purpose, func() error {
+			// Of two that change one snapshot at the same time, each would leave its own copy.
+			return r.Maintain(ctx, purpose, func() error {
 				list, err := a.selected(ctx, r, names, filter)
 				if err != nil {
 					return err

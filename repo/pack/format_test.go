@@ -234,7 +234,7 @@ func TestListingOutOfBounds(t *testing.T) {
 // Equal content makes packs that have nothing in common: a pack's key is never used twice.
 func TestSaltIsFresh(t *testing.T) {
 	pack := func() ([]byte, ID, Directory) {
-		b := NewBuilder(testKey(), Data, 0, nil)
+		b := NewBuilder(testKey(), Data, 0, [16]byte{}, nil)
 		b.Append(Raw, []byte("the same"), 8, []Chunk{{Length: 8}})
 		return b.Finish()
 	}

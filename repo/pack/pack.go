@@ -197,11 +197,11 @@ type Builder struct {
 	parity int
 }
 
-// NewBuilder begins a pack with a fresh random salt, in buf[:0], which grows as needed. parity is how much of it there is to
-// be, in percent of the data, from 1 to MaxParity; 0 is none.
-func NewBuilder(key Key, kind Kind, parity int, buf []byte) *Builder {
+// NewBuilder begins a pack in buf[:0], which grows as needed. Its salt is maker and 16 fresh random bytes. parity is how much
+// of it there is to be, in percent of the data, from 1 to MaxParity; 0 is none.
+func NewBuilder(key Key, kind Kind, parity int, maker [16]byte, buf []byte) *Builder {
 	var salt [32]byte
-	rand.Read(salt[:]) // never fails (crypto/rand, Go 1.24)
+	rand.Read(salt[copy(salt[:], maker[:]):]) // never fails (crypto/rand, Go 1.24)
 	return newBuilder(key, kind, parity, salt, buf)
 }
 

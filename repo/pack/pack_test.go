@@ -144,7 +144,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestSizeIsAnUpperBound(t *testing.T) {
 	for _, parity := range []int{0, 1, 5, 100} {
-		b := NewBuilder(testKey(), Data, parity, nil)
+		b := NewBuilder(testKey(), Data, parity, [16]byte{}, nil)
 		for i := range 50 {
 			b.Append(Raw, make([]byte, 1+i*100), MaxFrame, []Chunk{{Length: MaxFrame / 2}, {Length: MaxFrame / 2}})
 		}
@@ -246,10 +246,10 @@ func BenchmarkAppend(b *testing.B) {
 	payload := make([]byte, 512<<10)
 	buf := make([]byte, 0, 20<<20)
 	b.SetBytes(int64(len(payload)))
-	builder := NewBuilder(testKey(), Data, 0, buf)
+	builder := NewBuilder(testKey(), Data, 0, [16]byte{}, buf)
 	for b.Loop() {
 		if builder.Size() > 16<<20 {
-			builder = NewBuilder(testKey(), Data, 0, buf)
+			builder = NewBuilder(testKey(), Data, 0, [16]byte{}, buf)
 		}
 		builder.Append(Zstd, payload, MaxFrame, nil)
 	}
