@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Replacer replaces one record by another: repo.Repository does.
@@ -69,7 +70,7 @@ var (
 )
 
 // Forget applies p to each group of list by itself. It refuses to remove all snapshots of a group, unless removeAll.
-func Forget(list []*Snapshot, by []string, p Policy, removeAll bool) ([]Outcome, error) {
+func Forget(list []*Snapshot, by []string, p Policy, removeAll bool, now time.Time) ([]Outcome, error) {
 	if p.Empty() && !removeAll {
 		return nil, fmt.Errorf("%w: give at least one --keep flag, or name snapshots", ErrNoPolicy)
 	}
@@ -80,7 +81,7 @@ func Forget(list []*Snapshot, by []string, p Policy, removeAll bool) ([]Outcome,
 	var outcomes []Outcome
 	for _, g := range groups {
 		o := Outcome{Group: g}
-		o.Keep, o.Remove = p.Apply(g.Snapshots)
+		o.Keep, o.Remove = p.Apply(g.Snapshots, now)
 		if len(o.Keep) == 0 && !removeAll {
 			return nil, fmt.Errorf("%w: host %q, disks %q, tags %q; if that is what you want, say --unsafe-allow-remove-all", ErrRemoveAll, g.Host, g.Disks, g.Tags)
 		}

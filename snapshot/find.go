@@ -68,12 +68,7 @@ func (f Filter) Match(s *Snapshot) bool {
 	}) {
 		return false
 	}
-	return len(f.Tags) == 0 || slices.ContainsFunc(f.Tags, func(tags []string) bool {
-		if len(tags) == 1 && tags[0] == "" {
-			return len(s.Tags) == 0
-		}
-		return s.HasTags(tags)
-	})
+	return len(f.Tags) == 0 || slices.ContainsFunc(f.Tags, s.HasTags)
 }
 
 // Select returns those of list that f selects.

@@ -234,12 +234,12 @@ func TestReplaceKeepsTheFirstID(t *testing.T) {
 }
 
 func TestForget(t *testing.T) {
-	l := list(t, shelfOfFour(t))
+	l, now := list(t, shelfOfFour(t)), time.Now()
 	l[0].Held = true
-	if _, err := Forget(l, nil, Policy{}, false); !errors.Is(err, ErrNoPolicy) {
+	if _, err := Forget(l, nil, Policy{}, false, now); !errors.Is(err, ErrNoPolicy) {
 		t.Error(err)
 	}
-	outcomes, err := Forget(l, []string{"host"}, Policy{Last: 1}, false)
+	outcomes, err := Forget(l, []string{"host"}, Policy{Last: 1}, false, now)
 	if err != nil || len(outcomes) != 2 {
 		t.Fatalf("%+v, %v", outcomes, err)
 	}
@@ -249,10 +249,10 @@ func TestForget(t *testing.T) {
 	if o := outcomes[1]; o.Host != "two" || len(o.Keep) != 1 || len(o.Remove) != 1 || o.Remove[0] != l[2] {
 		t.Errorf("%+v", o)
 	}
-	if _, err := Forget(l, []string{"host"}, Policy{Tags: [][]string{{"x"}}}, false); !errors.Is(err, ErrRemoveAll) {
+	if _, err := Forget(l, []string{"host"}, Policy{Tags: [][]string{{"x"}}}, false, now); !errors.Is(err, ErrRemoveAll) {
 		t.Error(err)
 	}
-	if outcomes, err = Forget(l, []string{"host"}, Policy{}, true); err != nil || len(outcomes[0].Remove) != 1 || len(outcomes[1].Remove) != 2 {
+	if outcomes, err = Forget(l, []string{"host"}, Policy{}, true, now); err != nil || len(outcomes[0].Remove) != 1 || len(outcomes[1].Remove) != 2 {
 		t.Errorf("%+v, %v", outcomes, err)
 	}
 	if _, err := ForgetNamed(l, []string{"12", "11"}, Filter{}); !errors.Is(err, ErrHeld) {

@@ -1,10 +1,11 @@
 package snapshot
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 // Span is a length of time in calendar units, as "1y5m7d2h".
 type Span struct{ Years, Months, Days, Hours int }
+
+// maxSpan bounds the numbers of a span, so that no sum of them overflows.
+const maxSpan = 1_000_000
 
 // ParseSpan reads a span: numbers, each with y, m, d or h behind it.
 func ParseSpan(text string) (Span, error) {
@@ -22,7 +26,7 @@ func ParseSpan(text string) (Span, error) {
 			return Span{}, fmt.Errorf("%q is not a length of time such as 1y5m7d2h", text)
 		}
 		v, err := strconv.Atoi(rest[:n])
-		if err != nil || v < 0 || v > 1_000_000 {
+		if err != nil || v < 0 || v > maxSpan {
 			return Span{}, fmt.Errorf("%q is not a length of time such as 1y5m7d2h", text)
 		}
 		switch rest[n] {
@@ -39,6 +43,9 @@ func ParseSpan(text string) (Span, error) {
 	}
 	if text == "" {
 		return Span{}, errors.New("a length of time is missing, such as 1y5m7d2h")
+	}
+	if max(s.Years, s.Months, s.Days, s.Hours) > maxSpan {
+		return Span{}, fmt.Errorf("%q is longer than anybody keeps a snapshot", text)
 	}
 	return s, nil
 }
@@ -72,47 +79,63 @@ type Kept struct {
 	Reasons []string
 }
 
-// bucket is one rule: of the snapshots that share a name, the newest is kept.
-type bucket struct {
-	left   int                    // how many more names, Forever: any number
-	within Span                   // no limit when zero
-	name   func(time.Time) string // nil: every snapshot has a name of its own
+// A rule keeps the newest snapshot of each period, of so many periods or of those that are not too old.
+type rule struct {
+	left   int                    // how many more periods, Forever: any number
+	within Span                   // how far back from the latest snapshot; no limit when zero
+	period func(time.Time) string // nil: every snapshot has a period of its own
 	reason string
-	last   string
+	seen   map[string]bool // periods so far
 }
 
-func byHour(t time.Time) string  { return t.Format("2006-01-02 15") }
+// An hour has its offset in its name: where clocks are put back, it comes twice. A week is named by the year in which
+// most of it lies.
+func byHour(t time.Time) string  { return t.Format("2006-01-02 15 -0700") }
 func byDay(t time.Time) string   { return t.Format("2006-01-02") }
 func byMonth(t time.Time) string { return t.Format("2006-01") }
 func byYear(t time.Time) string  { return t.Format("2006") }
 func byWeek(t time.Time) string  { y, w := t.ISOWeek(); return fmt.Sprintf("%d %d", y, w) }
 
+// newer orders snapshots, the newest first. Of those of the same time, the one that "latest" means comes first.
+func newer(a, b *Snapshot) int {
+	if c := b.Time.Compare(a.Time); c != 0 {
+		return c
+	}
+	return bytes.Compare(b.ID[:], a.ID[:])
+}
+
 // Apply splits the snapshots of one group into those that p keeps and those to remove, both newest first. Hours and
-// days are those of the local time zone; the spans count back from the newest snapshot. In a group that is not empty,
-// the oldest snapshot is kept by a counting rule that is not used up, as the nearest to what is asked for. A held
-// snapshot is kept.
-func (p Policy) Apply(snapshots []*Snapshot) (keep []Kept, remove []*Snapshot) {
+// days are those of the time zone of now. The spans count back from the newest snapshot that is not later than now: one
+// from a machine whose clock is ahead must not make all others old. In a group that is not empty, the oldest snapshot is
+// kept by a rule that counts periods and is not used up, as the nearest to what is asked for. A held snapshot is kept.
+func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove []*Snapshot) {
 	list := slices.Clone(snapshots)
-	sort.SliceStable(list, func(i, j int) bool { return list[i].Time.After(list[j].Time) })
-	if len(list) == 0 {
-		return nil, nil
+	slices.SortStableFunc(list, newer)
+	var latest time.Time // stays zero when all are in the future; then none is too old
+	for _, s := range list {
+		if !s.Time.After(now) {
+			latest = s.Time.In(now.Location())
+			break
+		}
 	}
-	latest := list[0].Time
-	counting := []*bucket{
+	counting := []*rule{
 		{left: p.Last, reason: "last snapshot"},
-		{left: p.Hourly, name: byHour, reason: "hourly snapshot"},
-		{left: p.Daily, name: byDay, reason: "daily snapshot"},
-		{left: p.Weekly, name: byWeek, reason: "weekly snapshot"},
-		{left: p.Monthly, name: byMonth, reason: "monthly snapshot"},
-		{left: p.Yearly, name: byYear, reason: "yearly snapshot"},
+		{left: p.Hourly, period: byHour, reason: "hourly snapshot"},
+		{left: p.Daily, period: byDay, reason: "daily snapshot"},
+		{left: p.Weekly, period: byWeek, reason: "weekly snapshot"},
+		{left: p.Monthly, period: byMonth, reason: "monthly snapshot"},
+		{left: p.Yearly, period: byYear, reason: "yearly snapshot"},
 	}
-	within := []*bucket{
+	within := []*rule{
 		{within: p.Within, reason: "within"},
-		{within: p.WithinHourly, name: byHour, reason: "hourly within"},
-		{within: p.WithinDaily, name: byDay, reason: "daily within"},
-		{within: p.WithinWeekly, name: byWeek, reason: "weekly within"},
-		{within: p.WithinMonthly, name: byMonth, reason: "monthly within"},
-		{within: p.WithinYearly, name: byYear, reason: "yearly within"},
+		{within: p.WithinHourly, period: byHour, reason: "hourly within"},
+		{within: p.WithinDaily, period: byDay, reason: "daily within"},
+		{within: p.WithinWeekly, period: byWeek, reason: "weekly within"},
+		{within: p.WithinMonthly, period: byMonth, reason: "monthly within"},
+		{within: p.WithinYearly, period: byYear, reason: "yearly within"},
+	}
+	for _, r := range slices.Concat(counting, within) {
+		r.seen = map[string]bool{}
 	}
 	for i, s := range list {
 		var reasons []string
@@ -124,40 +147,26 @@ func (p Policy) Apply(snapshots []*Snapshot) (keep []Kept, remove []*Snapshot) {
 				reasons = append(reasons, "has tags "+strings.Join(tags, ","))
 			}
 		}
-		local := s.Time.Local()
-		for _, b := range counting {
-			if b.left == 0 {
+		local := s.Time.In(now.Location())
+		for _, r := range counting {
+			if r.left == 0 {
 				continue
 			}
-			name := strconv.Itoa(i)
-			if b.name != nil {
-				name = b.name(local)
-			}
-			oldest := i == len(list)-1 && b.name != nil
-			if name == b.last && !oldest {
-				continue
-			}
-			reason := b.reason
-			if name == b.last {
-				reason = "oldest " + b.reason
+			reason := r.reason
+			if !r.first(i, local) {
+				if i != len(list)-1 {
+					continue
+				}
+				reason = "oldest " + reason
 			}
 			reasons = append(reasons, reason)
-			b.last = name
-			if b.left > 0 {
-				b.left--
+			if r.left > 0 {
+				r.left--
 			}
 		}
-		for _, b := range within {
-			if b.within.zero() || !s.Time.After(b.within.before(latest)) {
-				continue
-			}
-			name := strconv.Itoa(i)
-			if b.name != nil {
-				name = b.name(local)
-			}
-			if name != b.last {
-				reasons = append(reasons, b.reason+" "+b.within.String())
-				b.last = name
+		for _, r := range within {
+			if !r.within.zero() && s.Time.After(r.within.before(latest)) && r.first(i, local) {
+				reasons = append(reasons, r.reason+" "+r.within.String())
 			}
 		}
 		if len(reasons) > 0 {
@@ -167,6 +176,19 @@ func (p Policy) Apply(snapshots []*Snapshot) (keep []Kept, remove []*Snapshot) {
 		}
 	}
 	return keep, remove
+}
+
+// first reports whether snapshot number i, of time t, is the first one in its period that r is asked about.
+func (r *rule) first(i int, t time.Time) bool {
+	period := strconv.Itoa(i)
+	if r.period != nil {
+		period = r.period(t)
+	}
+	if r.seen[period] {
+		return false
+	}
+	r.seen[period] = true
+	return true
 }
 
 // String is the inverse of ParseSpan.
@@ -186,8 +208,11 @@ func (s Span) String() string {
 	return text
 }
 
-// HasTags reports whether s has every one of tags.
+// HasTags reports whether s has every one of tags. A list of one empty tag means that it has none.
 func (s *Snapshot) HasTags(tags []string) bool {
+	if len(tags) == 1 && tags[0] == "" {
+		return len(s.Tags) == 0
+	}
 	for _, t := range tags {
 		if !slices.Contains(s.Tags, t) {
 			return false
@@ -196,51 +221,48 @@ func (s *Snapshot) HasTags(tags []string) bool {
 	return true
 }
 
-// Group is a set of snapshots that a policy is applied to by itself.
+// Group is a set of snapshots that a policy is applied to by itself. What it was not grouped by is empty.
 type Group struct {
 	Host      string
-	Disks     string // names, joined by commas
-	Tags      string // joined by commas
+	Disks     []string // paths, in order
+	Tags      []string // in order
 	Snapshots []*Snapshot
+}
+
+// compare orders groups by what they share.
+func (g Group) compare(other Group) int {
+	return cmp.Or(strings.Compare(g.Host, other.Host), slices.Compare(g.Disks, other.Disks), slices.Compare(g.Tags, other.Tags))
 }
 
 // GroupBy sorts snapshots into groups that share what by names: any of "host", "disks" ("paths" is taken as the same)
 // and "tags". Groups come in the order of their names.
 func GroupBy(snapshots []*Snapshot, by []string) ([]Group, error) {
-	groups := map[[3]string]*Group{}
+	var groups []Group
 	for _, s := range snapshots {
-		var key [3]string
+		var own Group
 		for _, b := range by {
 			switch b {
 			case "host", "hosts":
-				key[0] = s.Host
+				own.Host = s.Host
 			case "disks", "disk", "paths":
-				var paths []string
+				own.Disks = nil
 				for _, d := range s.Disks {
-					paths = append(paths, d.Path)
+					own.Disks = append(own.Disks, d.Path)
 				}
-				slices.Sort(paths)
-				key[1] = strings.Join(paths, ",")
+				slices.Sort(own.Disks)
 			case "tags", "tag":
-				tags := slices.Clone(s.Tags)
-				slices.Sort(tags)
-				key[2] = strings.Join(tags, ",")
+				own.Tags = slices.Clone(s.Tags)
+				slices.Sort(own.Tags)
 			case "":
 			default:
 				return nil, fmt.Errorf("snapshots cannot be grouped by %q: it is host, disks or tags", b)
 			}
 		}
-		if groups[key] == nil {
-			groups[key] = &Group{Host: key[0], Disks: key[1], Tags: key[2]}
+		i, found := slices.BinarySearchFunc(groups, own, Group.compare)
+		if !found {
+			groups = slices.Insert(groups, i, own)
 		}
-		groups[key].Snapshots = append(groups[key].Snapshots, s)
+		groups[i].Snapshots = append(groups[i].Snapshots, s)
 	}
-	var list []Group
-	for _, g := range groups {
-		list = append(list, *g)
-	}
-	slices.SortFunc(list, func(a, b Group) int {
-		return strings.Compare(a.Host+"\x00"+a.Disks+"\x00"+a.Tags, b.Host+"\x00"+b.Disks+"\x00"+b.Tags)
-	})
-	return list, nil
+	return groups, nil
 }

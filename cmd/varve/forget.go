@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"varve/repo"
@@ -36,8 +37,12 @@ of disks is looked at by itself (--group-by). What the snapshots held stays in t
 --prune does at once.
 
 --keep-daily 7 keeps the newest snapshot of each of the last 7 days that have one, and so on; a snapshot that any flag
-keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest. Held snapshots
-are kept.
+keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest that is not in the
+future. Where there are fewer days, months or the like than asked for, the oldest snapshot is kept as well. Held
+snapshots are kept.
+
+Whoever can add snapshots can add many with times that suit him, and so push good ones out of rules that count. Rules of
+time (--keep-within and its like) and held snapshots cannot be used up like that.
 
 It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune
@@ -104,7 +109,7 @@ func (o *forgetOptions) plan(ctx context.Context, r *repo.Repository, names []st
 	if o.removeAll && len(f.Hosts)+len(f.Disks)+len(f.Tags) == 0 {
 		return nil, errors.New("--unsafe-allow-remove-all: select with --host, --tag or --disk what may go")
 	}
-	return snapshot.Forget(f.Select(list), splitGroupBy(o.groupBy), o.policy(), o.removeAll)
+	return snapshot.Forget(f.Select(list), splitGroupBy(o.groupBy), o.policy(), o.removeAll, time.Now())
 }
 
 func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p repo.PruneOptions, names []string) error {

@@ -150,18 +150,12 @@ func (a *app) showSnapshots(list []*snapshot.Snapshot, groupBy string, latest in
 }
 
 func groupKey(g snapshot.Group) map[string]any {
-	split := func(text string) []string {
-		if text == "" {
-			return []string{}
-		}
-		return strings.Split(text, ",")
-	}
-	return map[string]any{"hostname": g.Host, "paths": split(g.Disks), "tags": split(g.Tags)}
+	return map[string]any{"hostname": g.Host, "paths": append([]string{}, g.Disks...), "tags": append([]string{}, g.Tags...)}
 }
 
 func groupTitle(g snapshot.Group) string {
 	var parts []string
-	for _, p := range []struct{ name, value string }{{"host", g.Host}, {"disks", g.Disks}, {"tags", g.Tags}} {
+	for _, p := range []struct{ name, value string }{{"host", g.Host}, {"disks", strings.Join(g.Disks, ",")}, {"tags", strings.Join(g.Tags, ",")}} {
 		if p.value != "" {
 			parts = append(parts, p.name+" "+p.value)
 		}
