@@ -189,6 +189,7 @@ func (r *Repository) undoInit(ctx context.Context) {
 func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, error) {
 	r := &Repository{storage: st, options: o, frames: newFrameCache(frameCacheBytes)}
 	var failures error
+	var first []byte
 	missing := 0
 	for _, name := range []string{"config", "config.copy"} {
 		data, err := st.Get(ctx, name, 0, -1, nil)
@@ -196,8 +197,12 @@ func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, erro
 			missing++
 			continue
 		}
+		if err == nil && failures != nil && bytes.Equal(data, first) {
+			break // a password that is wrong is not tried twice
+		}
 		if err == nil {
-			err = r.unlock(ctx, data)
+			first = data
+			err = r.unlock(ctx, name, data)
 		}
 		if err == nil {
 			if failures != nil {
@@ -205,10 +210,9 @@ func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, erro
 			}
 			return r, nil
 		}
-		if errors.Is(err, ErrNewerFormat) || errors.Is(err, ErrWrongPassword) {
-			return nil, err
-		}
-		failures = errors.Join(failures, fmt.Errorf("reading %s: %w", name, err))
+		// Whatever the reason is: a wrong bit in its clear line makes a config one of a newer format, or of a repository
+		// for which no password is right.
+		failures = errors.Join(failures, err)
 	}
 	if missing == 2 {
 		return nil, fmt.Errorf("%w at %s: is the location right? 'varve init' makes a new one", ErrNoRepository, st.Location())
@@ -216,18 +220,18 @@ func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, erro
 	return nil, failures
 }
 
-// unlock takes one copy of config and, with the password, all keys from it.
-func (r *Repository) unlock(ctx context.Context, config []byte) error {
+// unlock takes one copy of config, the object name, and, with the password, all keys from it.
+func (r *Repository) unlock(ctx context.Context, name string, config []byte) error {
 	line, sealed, found := bytes.Cut(config, []byte{'\n'})
 	var h header
 	if !found || json.Unmarshal(line, &h) != nil || h.Format != "varve repository" {
-		return &DamagedError{Object: "config", Reason: "it does not start as the config of a repository does; is this a varve repository?"}
+		return &DamagedError{Object: name, Reason: "it does not start as the config of a repository does; is this a varve repository?"}
 	}
 	if h.Version > formatVersion {
 		return fmt.Errorf("%w: version %d, where this program knows %d; use a newer varve", ErrNewerFormat, h.Version, formatVersion)
 	}
 	if _, err := hex.DecodeString(h.ID); err != nil || len(h.ID) != 32 || h.Version < 1 {
-		return &DamagedError{Object: "config", Reason: "its header is not valid"}
+		return &DamagedError{Object: name, Reason: "its header is not valid"}
 	}
 	master, slot, err := unlockMaster(ctx, r.storage, h.ID, r.options.Password)
 	if err != nil {
@@ -236,7 +240,7 @@ func (r *Repository) unlock(ctx context.Context, config []byte) error {
 	s := deriveSecrets(master, h.ID)
 	settings, err := unseal(s.meta, "varve config"+string(line), sealed)
 	if err != nil {
-		return &DamagedError{Object: "config", Reason: err.Error()}
+		return &DamagedError{Object: name, Reason: err.Error()}
 	}
 	r.id, r.master, r.slot, r.secrets, r.settings = h.ID, master, slot, s, settings
 	return nil
