@@ -3,11 +3,12 @@ package repo
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/zeebo/blake3"
 	"varve/index"
@@ -15,21 +16,35 @@ import (
 	"varve/repo/storage"
 )
 
+// StoredPack is a pack as it was listed.
+type StoredPack struct {
+	ID       ID
+	Size     int64     // bytes
+	Verified time.Time // when it was last read in full and found whole, as far as is known; zero: never
+}
+
 // CheckOptions says how much of the data a check reads.
 type CheckOptions struct {
-	// ReadPack reports whether pack number i of n, of size bytes, is to be read in full; n counts them in the order of
-	// their names. nil: none.
-	ReadPack func(i, n int, size int64) bool
+	// Select returns which of packs, that come in the order of their names, are read in full, in which order. nil: none.
+	Select func(packs []StoredPack) []StoredPack
+	// MaxDuration ends the reading after so long: no further pack is begun. 0: it goes on to the end.
+	MaxDuration time.Duration
 }
+
+// EveryPack is for CheckOptions.Select.
+func EveryPack(packs []StoredPack) []StoredPack { return packs }
 
 // Checked says what a check looked at.
 type Checked struct {
-	Packs, Chunks    int64
-	ReadPacks        int64
-	ReadBytes        int64
-	UnreferredChunks int64 // in packs, but in no snapshot: prune removes them
-	Problems         int64
-	Lost             map[ID]struct{} // chunks and tree nodes that snapshots may refer to and that cannot be read
+	Packs, Chunks        int64
+	ReadPacks, ReadBytes int64
+	LeftPacks, LeftBytes int64           // that were to be read, but the time was over
+	UnreferredChunks     int64           // in packs, but in no snapshot: prune removes them
+	Oldest               time.Time       // when that pack was read in full which was not for longest
+	NeverRead            int64           // packs that never were read in full
+	Problems             int64           // that report was told
+	Damaged              []ID            // packs that are not what was stored, as far as was looked
+	Lost                 map[ID]struct{} // chunks and tree nodes that snapshots may refer to and that cannot be read
 }
 
 // Check looks for damage: the copies of the config and the keys, the names and directories of packs, that everything
@@ -47,42 +62,36 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	if err := r.checkConfig(ctx, problem); err != nil {
 		return result, err
 	}
-	type stored struct {
-		id   ID
-		size int64
-	}
-	var packs []stored
-	if err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, stored{id, size}) }); err != nil {
+	known, ledgers, err := r.readLedger(ctx)
+	if err != nil {
 		return result, err
 	}
-	slices.SortFunc(packs, func(a, b stored) int { return bytes.Compare(a.id[:], b.id[:]) })
+	packs, err := r.storedPacks(ctx, known)
+	if err != nil {
+		return result, err
+	}
 	there := &idSet{}
-	bad := map[ID]int{} // in how many places a chunk was found to be damaged
-	scratch := newFrameScratch(r.secrets.id)
+	readable := make([]StoredPack, 0, len(packs))
 	for i, p := range packs {
-		if err := ctx.Err(); err != nil {
-			return result, err
-		}
 		r.progress("checking packs", i, len(packs))
 		result.Packs++
-		dir, err := r.readDirectory(ctx, p.id, p.size)
+		var dir pack.Directory
+		err := r.again(ctx, packName(p.ID), func() (err error) {
+			dir, err = r.readDirectory(ctx, p.ID, p.Size)
+			return err
+		})
+		if ctx.Err() != nil {
+			return result, ctx.Err()
+		}
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // a prune has removed it since it was listed
 		}
 		if err != nil {
+			result.Damaged = append(result.Damaged, p.ID)
 			problem(err)
 			continue
 		}
-		if o.ReadPack != nil && o.ReadPack(i, len(packs), p.size) {
-			result.ReadPacks++
-			result.ReadBytes += p.size
-			if err := r.checkPack(ctx, p.id, dir, scratch, bad); err != nil && !errors.Is(err, storage.ErrNotExist) {
-				if ctx.Err() != nil {
-					return result, ctx.Err()
-				}
-				problem(&DamagedError{Object: packName(p.id), Reason: err.Error()})
-			}
-		}
+		readable = append(readable, p)
 		for _, f := range dir.Frames {
 			for _, c := range f.Chunks {
 				result.Chunks++
@@ -91,6 +100,14 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		}
 	}
 	r.progress("checking packs", len(packs), len(packs))
+	bad := map[ID]int{} // in how many places a chunk was found to be damaged
+	if o.Select != nil {
+		d := dataCheck{repo: r, known: known, ledgers: ledgers, bad: bad, result: &result, problem: problem}
+		if err := d.read(ctx, o.Select(readable), o.MaxDuration); err != nil {
+			return result, err
+		}
+	}
+	result.Oldest, result.NeverRead = known.oldest(readable)
 	if result.Lost, err = r.withoutCopy(ctx, bad); err != nil {
 		return result, err
 	}
@@ -111,7 +128,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	if err == nil && len(missing) > 0 {
 		seen := map[ID]struct{}{}
 		for _, p := range packs {
-			seen[p.id] = struct{}{}
+			seen[p.ID] = struct{}{}
 		}
 		err = r.foundSince(ctx, seen, missing)
 	}
@@ -157,14 +174,8 @@ func (r *Repository) foundSince(ctx context.Context, seen, missing map[ID]struct
 // checkConfig looks at both copies of what opens the repository.
 func (r *Repository) checkConfig(ctx context.Context, problem func(error)) error {
 	for _, name := range []string{"config", "config.copy"} {
-		data, err := r.storage.Get(ctx, name, 0, -1, nil)
-		if err != nil {
-			problem(fmt.Errorf("reading %s: %w; the other copy is in use", name, err))
-			continue
-		}
-		line, sealed, _ := strings.Cut(string(data), "\n")
-		if _, err := unseal(r.secrets.meta, "varve config"+line, []byte(sealed)); err != nil {
-			problem(&DamagedError{Object: name, Reason: err.Error() + "; the other copy is in use"})
+		if _, err := r.readConfig(ctx, name); err != nil {
+			problem(fmt.Errorf("%w; the other copy is in use", err))
 		}
 	}
 	ids, err := listKeys(ctx, r.storage)
@@ -173,55 +184,124 @@ func (r *Repository) checkConfig(ctx context.Context, problem func(error)) error
 	}
 	for _, id := range ids {
 		for _, name := range []string{keyName(id), keyName(id) + ".copy"} {
-			data, err := r.storage.Get(ctx, name, 0, -1, nil)
-			if err != nil {
-				problem(fmt.Errorf("reading %s: %w", name, err))
-			} else if blake3.Sum256(data) != id {
-				problem(&DamagedError{Object: name, Reason: "its bytes do not have the hash that is its name"})
+			if _, err := r.readKeyCopy(ctx, name, id); err != nil {
+				problem(err)
 			}
 		}
 	}
 	return nil
 }
 
-// checkPack reads a whole pack: its name, every frame, every chunk. Chunks of a frame that is bad are counted in bad.
-func (r *Repository) checkPack(ctx context.Context, id ID, dir pack.Directory, scratch *frameScratch, bad map[ID]int) error {
-	data, err := r.storage.Get(ctx, packName(id), 0, -1, nil)
-	if errors.Is(err, storage.ErrNotExist) {
-		return err
-	}
-	if err != nil {
-		for _, f := range dir.Frames {
-			for _, c := range f.Chunks {
-				bad[c.ID]++
-			}
+// readConfig reads one copy of the config.
+func (r *Repository) readConfig(ctx context.Context, name string) (data []byte, err error) {
+	err = r.again(ctx, name, func() error {
+		if data, err = r.storage.Get(ctx, name, 0, -1, nil); err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
 		}
-		return err
-	}
-	var problems error
-	if sum := blake3.Sum256(data); sum != id {
-		problems = fmt.Errorf("its bytes have the hash %s", hex.EncodeToString(sum[:6]))
-	}
-	opener := dir.Opener(r.secrets.pack)
-	frames := 0
-	for _, f := range dir.Frames {
-		err := errors.New("the pack ends before it")
-		if uint64(f.Offset)+uint64(f.Stored) <= uint64(len(data)) {
-			err = scratch.verify(opener, f, data[f.Offset:f.Offset+f.Stored])
+		line, sealed, _ := strings.Cut(string(data), "\n")
+		if _, err := unseal(r.secrets.meta, "varve config"+line, []byte(sealed)); err != nil {
+			return &DamagedError{Object: name, Reason: err.Error()}
 		}
+		return nil
+	})
+	return data, err
+}
+
+// readKeyCopy reads one copy of a key slot.
+func (r *Repository) readKeyCopy(ctx context.Context, name string, id ID) (data []byte, err error) {
+	err = r.again(ctx, name, func() error {
+		data, err = r.storage.Get(ctx, name, 0, -1, nil)
 		if err != nil {
-			for _, c := range f.Chunks {
-				bad[c.ID]++
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if blake3.Sum256(data) != id {
+			return &DamagedError{Object: name, Reason: "its bytes do not have the hash that is its name"}
+		}
+		return nil
+	})
+	return data, err
+}
+
+// storedPacks lists all packs in the order of their names.
+func (r *Repository) storedPacks(ctx context.Context, known ledger) ([]StoredPack, error) {
+	var packs []StoredPack
+	err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, StoredPack{id, size, known[id]}) })
+	slices.SortFunc(packs, func(a, b StoredPack) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return packs, err
+}
+
+// dataCheck reads packs in full.
+type dataCheck struct {
+	repo    *Repository
+	known   ledger
+	ledgers []string // objects that hold it
+	bad     map[ID]int
+	result  *Checked
+	problem func(error)
+}
+
+// ledgerEvery is how often what was read is noted: what a long check has done is not lost when it is broken off.
+const ledgerEvery = 5 * time.Minute
+
+// read reads packs, one after the other, and notes in the ledger which are whole.
+func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Duration) error {
+	r, scratch := d.repo, newFrameScratch(d.repo.secrets.id)
+	var buf []byte
+	defer d.note(ctx)
+	noted, begun := time.Now(), time.Now()
+	for i, p := range packs {
+		r.progress("reading packs", i, len(packs))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if most > 0 && time.Since(begun) >= most {
+			for _, left := range packs[i:] {
+				d.result.LeftPacks++
+				d.result.LeftBytes += left.Size
 			}
-			if frames++; frames == 1 {
-				problems = errors.Join(problems, fmt.Errorf("frame at %d: %w", f.Offset, err))
+			break
+		}
+		e, err := r.examine(ctx, p, buf, scratch)
+		buf = e.data
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, storage.ErrNotExist) {
+			continue // a prune has removed it since it was listed
+		}
+		d.result.ReadPacks++
+		d.result.ReadBytes += p.Size
+		if err == nil {
+			d.known[p.ID] = time.Now()
+		} else {
+			delete(d.known, p.ID)
+			d.result.Damaged = append(d.result.Damaged, p.ID)
+			d.problem(&DamagedError{Object: packName(p.ID), Reason: err.Error()})
+		}
+		for k, f := range e.dir.Frames {
+			for _, c := range f.Chunks {
+				if e.bad[k] {
+					d.bad[c.ID]++
+				}
 			}
 		}
+		if time.Since(noted) > ledgerEvery {
+			d.note(ctx)
+			noted = time.Now()
+		}
 	}
-	if frames > 1 {
-		problems = errors.Join(problems, fmt.Errorf("and %d more frames", frames-1))
+	r.progress("reading packs", len(packs), len(packs))
+	return nil
+}
+
+// note stores the ledger, without the packs that are no more.
+func (d *dataCheck) note(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	there := map[ID]struct{}{}
+	if d.repo.listPacks(ctx, func(id ID, _ int64) { there[id] = struct{}{} }) == nil {
+		maps.DeleteFunc(d.known, func(id ID, _ time.Time) bool { _, found := there[id]; return !found })
 	}
-	return problems
+	d.ledgers = d.repo.writeLedger(ctx, d.known, d.ledgers)
 }
 
 // withoutCopy returns the chunks that lie in no more places than are bad.

@@ -55,7 +55,7 @@ func TestSecondCopyIsRead(t *testing.T) {
 		whole[name] = object(t, st, name)
 	}
 	mark := func(_ context.Context, _ func(ID) bool, chunk func(ID)) error { chunk(id); return nil }
-	all := CheckOptions{ReadPack: func(int, int, int64) bool { return true }}
+	all := CheckOptions{Select: EveryPack}
 	for _, name := range packs {
 		put(name, rotten(whole[name]))
 		again := reopen(t, st)

@@ -94,7 +94,7 @@ func TestDamageIsFoundAndContained(t *testing.T) {
 					}
 					problems++
 				}
-				_, err = r.Check(ctx, CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, mark, func(err error) { problems++ })
+				_, err = r.Check(ctx, CheckOptions{Select: EveryPack}, mark, func(err error) { problems++ })
 				if err != nil || problems == 0 {
 					t.Errorf("%s %s, %s: check finds nothing, %v", folder, what, how, err)
 				}

@@ -229,7 +229,7 @@ func (p *past) judge(t *testing.T, when string) {
 				return err
 			}
 		}
-		result, err := r.Check(ctx, CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, marker(r), func(err error) {
+		result, err := r.Check(ctx, CheckOptions{Select: EveryPack}, marker(r), func(err error) {
 			for name := range p.blocks {
 				if strings.Contains(err.Error(), name) {
 					return

@@ -71,7 +71,7 @@ func TestGoldenRepository(t *testing.T) {
 	if n := len(names(t, st, "packs/")); n != 2 {
 		t.Errorf("%d packs, not one of chunks and one of tree nodes", n)
 	}
-	_, err = r.Check(t.Context(), CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, marker(r), func(err error) { t.Error(err) })
+	_, err = r.Check(t.Context(), CheckOptions{Select: EveryPack}, marker(r), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Error(err)
 	}

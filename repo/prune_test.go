@@ -78,7 +78,7 @@ func testPruneKeepsWhatIsInUse(t *testing.T, seed uint64) {
 			for _, s := range records {
 				verify(t, who, s.record, s.chunks...)
 			}
-			result, err := who.Check(ctx, CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, marker(who), func(err error) { t.Error(err) })
+			result, err := who.Check(ctx, CheckOptions{Select: EveryPack}, marker(who), func(err error) { t.Error(err) })
 			if err != nil {
 				t.Fatal(err)
 			}

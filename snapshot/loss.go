@@ -2,7 +2,7 @@ package snapshot
 
 import "context"
 
-// Loss counts how many bytes of disks cannot be read when some chunks are lost.
+// Loss finds what of disks cannot be read when some chunks are lost.
 type Loss struct {
 	Load Loader
 	Lost func(id ID) bool // chunks and nodes that are known to be lost; a node that cannot be read is lost as well
@@ -10,65 +10,101 @@ type Loss struct {
 	known map[ID]int64 // by node; nodes are shared by many snapshots
 }
 
-// Of returns how many bytes of d are lost.
-func (l *Loss) Of(ctx context.Context, d *Disk) (int64, error) {
+// Of returns how many bytes of d are lost, and calls each, which may be nil, for the ranges that they make up, in order.
+func (l *Loss) Of(ctx context.Context, d *Disk, each func(Range)) (int64, error) {
 	if d.Size == 0 {
 		return 0, nil
 	}
 	if l.known == nil {
 		l.known = map[ID]int64{}
 	}
-	n := segments(d.Size)
-	return l.of(ctx, newTree(l.Load, ID(d.Root), d.Size), child{id: ID(d.Root)}, levels(n), 0, n)
+	w := lossWalk{Loss: l, tree: newTree(l.Load, ID(d.Root), d.Size), segments: segments(d.Size), each: each}
+	lost, err := w.of(ctx, child{id: ID(d.Root)}, levels(w.segments), 0)
+	if err == nil && each != nil && w.last.Length > 0 {
+		each(w.last)
+	}
+	return lost, err
 }
 
-func (l *Loss) of(ctx context.Context, t *tree, c child, level int, i, n int64) (lost int64, err error) {
+// lossWalk goes through one disk.
+type lossWalk struct {
+	*Loss
+	tree     *tree
+	segments int64
+	each     func(Range)
+	last     Range // the one that each has not been told yet: the next may join it
+}
+
+// of returns what is lost under the node c, number i at level.
+func (w *lossWalk) of(ctx context.Context, c child, level int, i int64) (lost int64, err error) {
 	if c.hole != 0 {
 		return 0, ctx.Err()
 	}
-	if lost, found := l.known[c.id]; found {
+	if lost, found := w.known[c.id]; found && (lost == 0 || w.each == nil) {
 		return lost, ctx.Err()
 	}
 	if level == 0 {
-		length := segmentLength(t.size, i)
-		extents, err := t.extents(ctx, i, c)
+		length := segmentLength(w.tree.size, i)
+		extents, err := w.tree.extents(ctx, i, c)
 		if err != nil {
-			return l.note(ctx, c.id, int64(length))
+			return w.whole(ctx, c.id, Range{i * Segment, int64(length)})
 		}
 		at := 0
 		for k := range extents {
 			bytes := min(extents[k].Blocks*Block, length-at)
-			at += bytes
-			if !extents[k].Kind.hole() && l.Lost(extents[k].ID) {
+			if !extents[k].Kind.hole() && w.Lost(extents[k].ID) {
+				w.tell(Range{i*Segment + int64(at), int64(bytes)})
 				lost += int64(bytes)
 			}
+			at += bytes
 		}
-		return l.note(ctx, c.id, lost)
+		return w.note(ctx, c.id, lost)
 	}
 	span := int64(1) // segments under one child
 	for range level - 1 {
 		span *= Fanout
 	}
-	children, err := t.children(ctx, c.id, level, childCount(n, level, i))
+	children, err := w.tree.children(ctx, c.id, level, childCount(w.segments, level, i))
 	if err != nil {
 		first := i * Fanout * span * Segment
-		return l.note(ctx, c.id, min(Fanout*span*Segment, t.size-first))
+		return w.whole(ctx, c.id, Range{first, min(Fanout*span*Segment, w.tree.size-first)})
 	}
 	for k, next := range children {
-		bytes, err := l.of(ctx, t, next, level-1, i*Fanout+int64(k), n)
+		bytes, err := w.of(ctx, next, level-1, i*Fanout+int64(k))
 		if err != nil {
 			return 0, err
 		}
 		lost += bytes
 	}
-	return l.note(ctx, c.id, lost)
+	return w.note(ctx, c.id, lost)
+}
+
+// tell passes a range on, joined with those before that it follows.
+func (w *lossWalk) tell(r Range) {
+	if w.each == nil {
+		return
+	}
+	if w.last.Length > 0 && w.last.End() == r.Offset {
+		w.last.Length += r.Length
+		return
+	}
+	if w.last.Length > 0 {
+		w.each(w.last)
+	}
+	w.last = r
+}
+
+// whole is note for a node of which everything is lost.
+func (w *lossWalk) whole(ctx context.Context, id ID, r Range) (int64, error) {
+	w.tell(r)
+	return w.note(ctx, id, r.Length)
 }
 
 // note remembers what is lost under a node, unless the work was broken off.
-func (l *Loss) note(ctx context.Context, id ID, lost int64) (int64, error) {
+func (w *lossWalk) note(ctx context.Context, id ID, lost int64) (int64, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	l.known[id] = lost
+	w.known[id] = lost
 	return lost, nil
 }

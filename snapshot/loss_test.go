@@ -41,15 +41,15 @@ func TestLoss(t *testing.T) {
 			return false
 		}}
 		for range 2 { // the second time from memory
-			n, err := l.Of(ctx, snap)
+			n, err := l.Of(ctx, snap, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, _ := l.Of(ctx, snap); again != n {
+			if again, _ := l.Of(ctx, snap, nil); again != n {
 				t.Errorf("%d, and then %d", n, again)
 			}
 		}
-		n, _ := l.Of(ctx, snap)
+		n, _ := l.Of(ctx, snap, nil)
 		return n
 	}
 	if n := of(); n != 0 {

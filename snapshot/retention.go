@@ -50,8 +50,8 @@ func ParseSpan(text string) (Span, error) {
 	return s, nil
 }
 
-// before returns the time that lies s before t.
-func (s Span) before(t time.Time) time.Time {
+// Before returns the time that lies s before t.
+func (s Span) Before(t time.Time) time.Time {
 	return t.AddDate(-s.Years, -s.Months, -s.Days).Add(-time.Duration(s.Hours) * time.Hour)
 }
 
@@ -165,7 +165,7 @@ func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove
 			}
 		}
 		for _, r := range within {
-			if !r.within.zero() && s.Time.After(r.within.before(latest)) && r.first(i, local) {
+			if !r.within.zero() && s.Time.After(r.within.Before(latest)) && r.first(i, local) {
 				reasons = append(reasons, r.reason+" "+r.within.String())
 			}
 		}

@@ -186,7 +186,7 @@ func (v *victim) look(t *testing.T, what string) *seen {
 		}
 		s.whole[snap.ID] = len(result.Damaged) == 0
 	}
-	_, err = r.Check(ctx, repo.CheckOptions{ReadPack: func(int, int, int64) bool { return true }}, func(ctx context.Context, node func(ID) bool, chunk func(ID)) error {
+	_, err = r.Check(ctx, repo.CheckOptions{Select: repo.EveryPack}, func(ctx context.Context, node func(ID) bool, chunk func(ID)) error {
 		list, err := List(ctx, r, say)
 		if err != nil {
 			return err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"varve/repo"
@@ -16,67 +18,86 @@ func errUnreadablePacks(n int64) error {
 }
 
 func (a *app) checkCommand() *cobra.Command {
+	var s selection
 	var readData bool
 	var part string
+	var maxAge span
+	var maxDuration time.Duration
 	c := &cobra.Command{
 		Use:   "check [flags]",
 		Short: "look for damage in the repository",
 		Long: `The check command looks whether everything that snapshots refer to is in the repository, and whether the directories of
 packs can be read. With --read-data it reads and hashes every byte of the packs too; with --read-data-subset a part of
-them: 2/10 is the second of ten parts, 5% and 1G are packs chosen at random.
+them: 2/10 is the second of ten parts; 5% and 1G are so many of those that were not read for longest.
 
-It names all that is wrong, and the snapshots that are hurt.` + exits("1  failed, or something is wrong", exitNoRepository, exitLocked, exitWrongPassword),
+The repository keeps a note of when each pack was read in full and found whole. --max-age reads only packs that were not
+since, --max-duration stops reading when the time is over; both begin with what was not read for longest, and read all
+packs unless --read-data-subset says less. So a run each night keeps every pack read within a time that is known.
+
+What cannot be read is read again before it is called damaged. The command names all that is wrong, and which bytes of
+which snapshots are hurt. Backups and prunes may run meanwhile.` +
+			exits("1  failed, or something is wrong", exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve check
   varve check --read-data
-  varve check --read-data-subset 10%`,
+  varve check --read-data-subset 10%
+  varve check --max-age 30d --max-duration 1h`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o := repo.CheckOptions{}
+			o := repo.CheckOptions{MaxDuration: maxDuration}
+			var err error
 			switch {
 			case readData && part != "":
 				return errors.New("--read-data and --read-data-subset exclude each other")
-			case readData:
-				o.ReadPack = func(int, int, int64) bool { return true }
+			case maxDuration < 0:
+				return errors.New("--max-duration: it is a length of time such as 1h30m")
 			case part != "":
-				s, err := parseSubset(part)
-				if err != nil {
+				if s.subset, err = parseSubset(part); err != nil {
 					return fmt.Errorf("--read-data-subset: %w", err)
 				}
-				o.ReadPack = s.choose(rand.Float64)
+			}
+			if maxAge.Span != (snapshot.Span{}) {
+				s.before = maxAge.Before(time.Now())
+			}
+			if readData || part != "" || maxDuration > 0 || !s.before.IsZero() {
+				o.Select = s.choose
 			}
 			return a.with(c.Context(), func(r *repo.Repository) error { return a.check(c.Context(), r, o) })
 		},
 	}
 	c.Flags().BoolVar(&readData, "read-data", false, "read all packs in full")
 	c.Flags().StringVar(&part, "read-data-subset", "", "read a `part` of the packs in full: n/t, a percentage or a size")
+	c.Flags().Var(&maxAge, "max-age", "read only packs that were not read in full for this `span`, as 30d or 1y")
+	c.Flags().DurationVar(&maxDuration, "max-duration", 0, "stop reading after this `time`, as 30m or 2h")
 	return c
 }
 
-// choose returns what picks packs for a check. random returns numbers from 0 to 1.
-func (s subset) choose(random func() float64) func(i, n int, size int64) bool {
-	if s.parts > 0 {
-		return func(i, _ int, _ int64) bool { return int64(i)%s.parts == s.part-1 }
-	}
-	if s.percent > 0 {
-		// Of the packs that are left, as many as are missing: exactly so many in the end, and each as likely. At least one.
-		picked := 0
-		return func(i, n int, _ int64) bool {
-			want := max(1, int(float64(n)*s.percent/100+0.5))
-			if random()*float64(n-i) >= float64(want-picked) {
-				return false
-			}
-			picked++
-			return true
+// selection says which packs a check reads in full.
+type selection struct {
+	subset           // zero: all
+	before time.Time // only those that were not read since; zero: all
+}
+
+// choose returns the packs that s selects, those first that were not read for longest.
+func (s selection) choose(packs []repo.StoredPack) []repo.StoredPack {
+	var chosen []repo.StoredPack
+	for i, p := range packs {
+		if (s.parts == 0 || int64(i)%s.parts == s.part-1) && (s.before.IsZero() || p.Verified.Before(s.before)) {
+			chosen = append(chosen, p)
 		}
 	}
-	left := s.bytes
-	return func(i, n int, size int64) bool {
-		if left <= 0 || random()*float64(n-i)*float64(max(1, size)) >= float64(left) {
-			return false
+	// Names are hashes: among packs that were read at the same time, or never, their order is as good as any.
+	slices.SortStableFunc(chosen, func(a, b repo.StoredPack) int { return a.Verified.Compare(b.Verified) })
+	n := len(chosen)
+	switch {
+	case s.percent > 0:
+		n = max(1, int(float64(len(packs))*s.percent/100+0.5))
+	case s.bytes > 0:
+		left := s.bytes
+		for n = 0; n < len(chosen) && left > 0; n++ {
+			left -= chosen[n].Size
 		}
-		left -= size
-		return true
 	}
+	return chosen[:min(n, len(chosen))]
 }
 
 func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions) error {
@@ -104,15 +125,31 @@ func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions
 	}
 	hurt := []map[string]any{}
 	if problems > 0 {
-		if hurt, err = a.hurt(ctx, r, list, c); err != nil {
+		if hurt, err = a.hurt(ctx, r, list, c.Lost); err != nil {
 			return err
 		}
 	}
-	a.ui.object(map[string]any{"message_type": "summary", "num_errors": problems, "snapshots": len(list), "unreadable_snapshots": records, "hurt_snapshots": hurt, "packs": c.Packs,
-		"chunks": c.Chunks, "packs_read": c.ReadPacks, "bytes_read": c.ReadBytes, "chunks_unused": c.UnreferredChunks, "suggest_prune": c.UnreferredChunks > 0})
+	summary := map[string]any{"message_type": "summary", "num_errors": problems, "snapshots": len(list), "unreadable_snapshots": records, "hurt_snapshots": hurt,
+		"damaged_packs": hexIDs(c.Damaged), "packs": c.Packs, "chunks": c.Chunks, "packs_read": c.ReadPacks, "bytes_read": c.ReadBytes, "packs_left": c.LeftPacks,
+		"bytes_left": c.LeftBytes, "packs_never_read": c.NeverRead, "chunks_unused": c.UnreferredChunks, "suggest_prune": c.UnreferredChunks > 0}
+	if !c.Oldest.IsZero() {
+		summary["oldest_read"] = c.Oldest
+	}
+	a.ui.object(summary)
 	a.ui.say("checked %s, %s and %s", count(int64(len(list)), "snapshot", "snapshots"), count(c.Packs, "pack", "packs"), count(c.Chunks, "chunk", "chunks"))
-	if o.ReadPack != nil {
+	if o.Select != nil {
 		a.ui.say("read %s in %s in full", size(c.ReadBytes), count(c.ReadPacks, "pack", "packs"))
+	}
+	if c.LeftPacks > 0 {
+		a.ui.say("the time was over: %s in %s are left to read", size(c.LeftBytes), count(c.LeftPacks, "pack", "packs"))
+	}
+	switch {
+	case c.NeverRead > 0 && c.NeverRead < c.Packs && !c.Oldest.IsZero():
+		a.ui.say("%s never read in full, the others since %s", count(c.NeverRead, "pack was", "packs were"), stamp(c.Oldest))
+	case c.NeverRead > 0:
+		a.ui.say("%s never read in full; --read-data does that", count(c.NeverRead, "pack was", "packs were"))
+	case !c.Oldest.IsZero():
+		a.ui.say("all packs were read in full since %s", stamp(c.Oldest))
 	}
 	if c.UnreferredChunks > 0 {
 		a.ui.say("%s not in use; 'varve prune' removes them", count(c.UnreferredChunks, "chunk is", "chunks are"))
@@ -124,25 +161,66 @@ func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions
 	return nil
 }
 
-// hurt tells of which snapshots something cannot be restored.
-func (a *app) hurt(ctx context.Context, r *repo.Repository, list []*snapshot.Snapshot, c repo.Checked) ([]map[string]any, error) {
-	loss := snapshot.Loss{Load: r, Lost: func(id snapshot.ID) bool { _, lost := c.Lost[id]; return lost }}
+const (
+	hurtLines  = 50  // of snapshots' disks that are told; the others are counted
+	hurtRanges = 8   // of one disk that are told to people
+	hurtListed = 200 // and to programs
+)
+
+// hurt tells of which snapshots something cannot be restored: which bytes of which disk.
+func (a *app) hurt(ctx context.Context, r *repo.Repository, list []*snapshot.Snapshot, lost map[repo.ID]struct{}) ([]map[string]any, error) {
+	loss := snapshot.Loss{Load: r, Lost: func(id snapshot.ID) bool { _, found := lost[id]; return found }}
 	hurt := []map[string]any{}
 	for _, s := range list {
 		for i := range s.Disks {
 			d := &s.Disks[i]
-			bytes, err := loss.Of(ctx, d)
+			var ranges []snapshot.Range
+			more := 0
+			bytes, err := loss.Of(ctx, d, func(r snapshot.Range) {
+				if len(ranges) < hurtListed {
+					ranges = append(ranges, r)
+				} else {
+					more++
+				}
+			})
 			if err != nil {
 				return nil, err
 			}
 			if bytes == 0 {
 				continue
 			}
-			hurt = append(hurt, map[string]any{"id": hexID(s.ID), "disk": d.Name, "bytes": bytes})
-			if !a.ui.json {
-				a.ui.warn("check", "snapshot "+shortID(s.ID)+" of "+stamp(s.Time), fmt.Errorf("%s of %s cannot be restored", size(bytes), d.Name))
+			hurt = append(hurt, map[string]any{"id": hexID(s.ID), "disk": d.Name, "bytes": bytes, "ranges": ranges, "more_ranges": more})
+			if !a.ui.json && len(hurt) <= hurtLines {
+				a.ui.warn("check", "snapshot "+shortID(s.ID)+" of "+stamp(s.Time), fmt.Errorf("%s of %s cannot be restored: %s", size(bytes), d.Name, rangesText(ranges, more)))
 			}
 		}
 	}
+	if !a.ui.json && len(hurt) > hurtLines {
+		a.ui.warn("check", "", fmt.Errorf("and %s more; --json lists them", count(int64(len(hurt)-hurtLines), "disk of a snapshot", "disks of snapshots")))
+	}
 	return hurt, nil
+}
+
+// rangesText names a few ranges, and counts the others together with more.
+func rangesText(ranges []snapshot.Range, more int) string {
+	var text strings.Builder
+	text.WriteString("bytes ")
+	for i, r := range ranges[:min(len(ranges), hurtRanges)] {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprintf(&text, "%d to %d", r.Offset, r.End()-1)
+	}
+	if more += len(ranges) - hurtRanges; more > 0 {
+		fmt.Fprintf(&text, " and %d more ranges", more)
+	}
+	return text.String()
+}
+
+func hexIDs(ids []repo.ID) []string {
+	texts := []string{}
+	for _, id := range ids {
+		texts = append(texts, hexID(id))
+	}
+	return texts
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"varve/repo"
 	"varve/snapshot"
 )
 
@@ -172,44 +173,50 @@ func TestParsePackSize(t *testing.T) {
 	}
 }
 
-// TestSubset counts what each kind of subset picks of 100 packs of 1,000 bytes.
+// TestSubset counts what each kind of subset picks of 100 packs of 1,000 bytes, and looks at their order.
 func TestSubset(t *testing.T) {
-	pick := func(s subset, seed uint64) (n int) {
-		state := seed
-		choose := s.choose(func() float64 { // a small generator whose numbers are spread evenly enough
-			state = state*6364136223846793005 + 1442695040888963407
-			return float64(state>>11) / (1 << 53)
-		})
-		for i := range 100 {
-			if choose(i, 100, 1000) {
-				n++
-			}
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var packs []repo.StoredPack
+	for i := range 100 { // pack 60 was read longest ago, those from 80 on never
+		p := repo.StoredPack{ID: repo.ID{byte(i)}, Size: 1000}
+		if i < 80 {
+			p.Verified = start.Add(time.Duration((i+20)%80) * time.Hour)
 		}
-		return n
+		packs = append(packs, p)
 	}
-	for seed := range uint64(50) {
-		for text, want := range map[string][2]int{"1/4": {25, 25}, "4/4": {25, 25}, "1/1": {100, 100}, "10%": {10, 10}, "0.1%": {1, 1}, "100%": {100, 100},
-			"5000B": {1, 5}, "200000": {100, 100}} {
-			s, err := parseSubset(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := pick(s, seed); n < want[0] || n > want[1] {
-				t.Errorf("%s picks %d of 100 packs with seed %d, not %v", text, n, seed, want)
-			}
+	for text, want := range map[string][]byte{"10%": {80, 89}, "0.1%": {80, 80}, "100%": {80, 59}, "25%": {80, 64}, "5000B": {80, 84}, "4001B": {80, 84}, "1B": {80, 80},
+		"200000": {80, 59}, "4/4": {83, 59}} {
+		s, err := parseSubset(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := selection{subset: s}.choose(packs)
+		if first, last := got[0].ID[0], got[len(got)-1].ID[0]; first != want[0] || last != want[1] {
+			t.Errorf("%s picks %d packs from %d to %d, not from %d to %d", text, len(got), first, last, want[0], want[1])
 		}
 	}
-	// The parts of n/t are a partition.
-	for i := range 10 {
-		hits := 0
-		for part := int64(1); part <= 3; part++ {
-			if (subset{part: part, parts: 3}).choose(nil)(i, 10, 1) {
-				hits++
-			}
+	// The parts of n/t are a partition, whatever was read when.
+	hits := map[repo.ID]int{}
+	for part := int64(1); part <= 3; part++ {
+		for _, p := range (selection{subset: subset{part: part, parts: 3}}).choose(packs) {
+			hits[p.ID]++
 		}
-		if hits != 1 {
-			t.Errorf("pack %d is in %d of 3 parts", i, hits)
+	}
+	if len(hits) != len(packs) {
+		t.Errorf("%d of %d packs are in some part", len(hits), len(packs))
+	}
+	for id, n := range hits {
+		if n != 1 {
+			t.Errorf("pack %d is in %d of 3 parts", id[0], n)
 		}
+	}
+	old := selection{before: start.Add(10 * time.Hour)}
+	if n := len(old.choose(packs)); n != 20+10 {
+		t.Errorf("%d packs were not read for so long", n)
+	}
+	old.subset = subset{percent: 25}
+	if got := old.choose(packs); len(got) != 25 || got[24].ID[0] != 64 {
+		t.Errorf("25 %% of the packs that were not read for so long are %d", len(got))
 	}
 	for _, text := range []string{"", "0/3", "4/3", "x/3", "0%", "0", "-1%"} {
 		if s, err := parseSubset(text); err == nil {

@@ -258,6 +258,14 @@ func (l *Local) Get(ctx context.Context, name string, offset, length int64, buf 
 	return nil, fmt.Errorf("reading %s: %w", name, err)
 }
 
+// Drop implements Cached.
+func (l *Local) Drop(name string) {
+	if f, _, err := l.reading(name, false); err == nil {
+		dropCached(f.File)
+		l.done(f)
+	}
+}
+
 // openFile is a file that is open for reading; it is closed when nobody reads it and it is not in Local.open any more.
 type openFile struct {
 	*os.File

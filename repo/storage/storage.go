@@ -44,6 +44,12 @@ type Storage interface {
 	Location() string
 }
 
+// Cached is a storage for which the system keeps in memory what was read or written.
+type Cached interface {
+	// Drop lets go of what is kept of name, so that the next Get reads the medium, as far as that can be told.
+	Drop(name string)
+}
+
 // checkName reports why name cannot be the name of an object: it must not lead out of the storage.
 func checkName(name string) error {
 	if name == "" || len(name) > 1000 {
