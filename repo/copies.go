@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"varve/index"
+	"varve/repo/storage"
 )
 
 // copyPlace is a place of a chunk.
@@ -59,7 +60,7 @@ func (r *Repository) eachPlace(ctx context.Context, f func(index.Pack, index.Ent
 		dir, err := r.readDirectory(ctx, id, size)
 		if err != nil {
 			var damaged *DamagedError
-			if errors.As(err, &damaged) {
+			if errors.As(err, &damaged) || errors.Is(err, storage.ErrNotExist) {
 				continue
 			}
 			return err

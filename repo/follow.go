@@ -8,6 +8,7 @@ import (
 
 	"varve/index"
 	"varve/repo/pack"
+	"varve/repo/storage"
 )
 
 // listPacks calls f for every pack.
@@ -102,6 +103,9 @@ func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
 			r.progress("reading the directories of packs", i, len(unknown))
 		}
 		dir, err := r.readDirectory(ctx, id, there[id])
+		if errors.Is(err, storage.ErrNotExist) {
+			continue // a prune has removed it since it was listed
+		}
 		if err != nil {
 			var damaged *DamagedError
 			if !errors.As(err, &damaged) {

@@ -240,7 +240,7 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 		dir, err := r.readDirectory(ctx, c.id, c.size)
 		if err != nil {
 			var damaged *DamagedError
-			if !errors.As(err, &damaged) {
+			if !errors.As(err, &damaged) && !errors.Is(err, storage.ErrNotExist) {
 				return nil, err
 			}
 			r.logf("%v; it is left alone", err)

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"varve/repo/storage"
 )
 
 // Whatever is forgotten, a prune keeps what the other records refer to, byte for byte, and gives the rest back.
@@ -231,5 +235,153 @@ func TestVanishedPackCommitsNothing(t *testing.T) {
 	}
 	if _, err := s.Commit(ctx, []byte("record")); err == nil {
 		t.Error("committed")
+	}
+}
+
+// hooked calls before ahead of every Put.
+type hooked struct {
+	storage.Storage
+	before func(name string)
+}
+
+func (h *hooked) Put(ctx context.Context, name string, data []byte) error {
+	h.before(name)
+	return h.Storage.Put(ctx, name, data)
+}
+
+// A process is suspended after its last look at its lease and before its record is stored, for so long that its lease is
+// taken away and its packs are pruned. There must be no snapshot then.
+func TestSuspendedBeforeTheRecord(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	slept := false
+	h := &hooked{Storage: st}
+	h.before = func(name string) {
+		if !strings.HasPrefix(name, "snapshots/") || slept {
+			return
+		}
+		slept = true
+		if _, err := r.Unlock(ctx, true); err != nil {
+			t.Error(err)
+		}
+		p, err := r.Prune(ctx, PruneOptions{}, marker(r))
+		if err != nil || p.DeletedPacks == 0 || p.CondemnedPacks != 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
+	}
+	s, err := reopen(t, h).Begin(ctx, SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w, err := s.DataWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := someChunks(31, 1)[0]
+	if _, err := w.Save(ctx, w.ID(data), data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, refs{w.ID(data)}.encode()); err == nil || !slept {
+		t.Errorf("committed: %v, slept: %v", err, slept)
+	}
+	if left := names(t, st, "snapshots/"); len(left) != 0 {
+		t.Errorf("records: %v", left)
+	}
+}
+
+// A session may rely on what it found until it ends, whatever is pruned meanwhile; what it stored is not condemned at all.
+func TestPruneWaitsForSessions(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	chunks := someChunks(32, 12)
+	record, _ := save(t, r, chunks[:8]...)
+	writer, pruner := reopen(t, st), reopen(t, st)
+	s, err := writer.Begin(ctx, SessionOptions{Purpose: "backup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.DataWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list refs
+	for i, data := range chunks {
+		added, err := w.Save(ctx, w.ID(data), data)
+		if err != nil || added != (i >= 8) {
+			t.Fatalf("chunk %d: added %v, %v", i, added, err)
+		}
+		list = append(list, w.ID(data))
+	}
+	if err := s.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeleteRecord(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	before := slices.Sorted(slices.Values(names(t, st, "packs/")))
+	for range 2 { // a second one waits as well, and condemns nothing twice
+		p, err := pruner.Prune(ctx, PruneOptions{}, marker(pruner))
+		if err != nil || p.CondemnedPacks != 1 || len(p.Waiting) == 0 && p.DeletedPacks > 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
+		if now := slices.Sorted(slices.Values(names(t, st, "packs/"))); !slices.Equal(now, before) {
+			t.Errorf("packs before %v, now %v", before, now)
+		}
+		if lists := names(t, st, "condemned/"); len(lists) != 1 {
+			t.Errorf("condemned lists: %v", lists)
+		}
+	}
+	// Who begins now stores anew what is condemned.
+	if _, added := save(t, reopen(t, st), chunks[0]); added.Chunks != 1 {
+		t.Errorf("%+v were added where the only copy is condemned", added)
+	}
+	record, err = s.Commit(ctx, list.encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if p, err := pruner.Prune(ctx, PruneOptions{}, marker(pruner)); err != nil || p.CondemnedPacks != 0 || p.RepackedPacks == 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if lists := names(t, st, "condemned/"); len(lists) != 0 {
+		t.Errorf("condemned lists: %v", lists)
+	}
+	for _, who := range []*Repository{writer, pruner, reopen(t, st)} {
+		verify(t, who, record, chunks...)
+	}
+}
+
+// A list that cannot be read stops writers, not readers, and the next prune clears it up.
+func TestDamagedCondemnedList(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	chunks := someChunks(33, 5)
+	record, _ := save(t, r, chunks...)
+	config, err := st.Get(ctx, "config", 0, -1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, data := range map[string][]byte{"nothing": {}, "noise": noise(1, 100), "another object": config} {
+		if err := st.Put(ctx, "condemned/x", data); err != nil {
+			t.Fatal(err)
+		}
+		who := reopen(t, st)
+		verify(t, who, record, chunks...)
+		var damaged *DamagedError
+		if _, err := who.Begin(ctx, SessionOptions{}); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "varve prune") {
+			t.Errorf("%s: a session began: %v", what, err)
+		}
+		if _, err := who.Prune(ctx, PruneOptions{}, marker(who)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		s, err := who.Begin(ctx, SessionOptions{})
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		s.Close()
+	}
+	if left := names(t, st, "leases/"); len(left) != 0 {
+		t.Errorf("leases are left: %v", left)
 	}
 }
