@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"varve/index"
+	"varve/repo/pack"
 )
 
 // Measured says what chunks take in the repository, in bytes.
@@ -11,7 +12,7 @@ type Measured struct {
 	Packs, PackBytes int64 // all of them
 	Chunks           int64 // distinct ones that were marked and found, tree nodes among them
 	Bytes            int64 // of these chunks
-	Stored           int64 // their share of the sealed frames in which they lie
+	Stored           int64 // their shares of the packs in which they lie: see eachShare
 	Missing          int64 // marked, and in no readable pack
 }
 
@@ -42,15 +43,13 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 			r.logf("%v", err)
 			continue
 		}
-		for _, f := range dir.Frames {
-			for _, c := range f.Chunks {
-				if wanted.live.claim(c.ID) {
-					m.Chunks++
-					m.Bytes += int64(c.Length)
-					m.Stored += int64(f.Stored) * int64(c.Length) / int64(max(1, f.Plain))
-				}
+		eachShare(dir, p.size, func(c pack.Chunk, share int64) {
+			if wanted.live.claim(c.ID) {
+				m.Chunks++
+				m.Bytes += int64(c.Length)
+				m.Stored += share
 			}
-		}
+		})
 	}
 	r.progress("reading the directories of packs", len(packs), len(packs))
 	m.Missing = int64(wanted.live.unclaimed())

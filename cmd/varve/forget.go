@@ -19,6 +19,7 @@ type forgetOptions struct {
 	within, withinHourly, withinDaily, withinWeekly, withinMonthly, withinYearly span
 
 	keepTags  tagLists
+	keepFree  byteSize
 	groupBy   string
 	dryRun    bool
 	compact   bool
@@ -44,12 +45,22 @@ snapshots are kept.
 Whoever can add snapshots can add many with times that suit him, and so push good ones out of rules that count. Rules of
 time (--keep-within and its like) and held snapshots cannot be used up like that.
 
+--keep-free 200G removes more than the other flags do: of what they keep the oldest, one after the other, until that
+much would be free where the repository lies after a prune. Held snapshots and the newest of each group stay; when
+that is not enough, nothing is removed. Alone, it keeps all that there is room for. Where packs are rewritten, what
+that gives back is reckoned from what their chunks take now.
+
+--dry-run tells why each snapshot stays, what only this one needs (Alone: removing it by itself frees that much), and
+what no other than those that go need. A chunk takes its part of its pack's bytes, in proportion to its length; all
+parts of a pack are the pack. What prune then gives back is told as well: it counts whole packs, leaves as much
+garbage as --max-unused allows, and removes what was garbage before.
+
 It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune
   varve forget --keep-within 30d --dry-run
   varve forget 1a2b3c4d`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 && !o.policy().Empty() {
+			if len(args) > 0 && (!o.policy().Empty() || o.keepFree > 0) {
 				return errors.New("name snapshots, or say with --keep flags which stay, not both")
 			}
 			p, err := o.pruneWith.options(o.dryRun)
@@ -73,6 +84,7 @@ It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + e
 	f.Var(&o.withinMonthly, "keep-within-monthly", "keep one snapshot a month within this `span`")
 	f.Var(&o.withinYearly, "keep-within-yearly", "keep one snapshot a year within this `span`")
 	f.Var(&o.keepTags, "keep-tag", "keep snapshots that have all these `tag[,tag]` (may be given several times)")
+	f.Var(&o.keepFree, "keep-free", "beyond that, remove the oldest until this `size` is free where the repository lies, once it is pruned")
 	f.StringArrayVar(&o.filter.hosts, "host", nil, "only snapshots of this `host` (may be given several times)")
 	f.Var(&o.filter.tags, "tag", "only snapshots that have all these `tag[,tag]` (may be given several times)")
 	f.StringArrayVar(&o.filter.disks, "disk", nil, "only snapshots of this `disk`, its name or path (may be given several times)")
@@ -95,12 +107,8 @@ func (o *forgetOptions) policy() snapshot.Policy {
 	}
 }
 
-// plan decides what goes. Nothing may be decided while a record cannot be read: its snapshot might be meant.
-func (o *forgetOptions) plan(ctx context.Context, r *repo.Repository, names []string) ([]snapshot.Outcome, error) {
-	list, err := all(r)(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w; nothing was removed", err)
-	}
+// plan decides what goes, of all snapshots in list.
+func (o *forgetOptions) plan(list []*snapshot.Snapshot, names []string) ([]snapshot.Outcome, error) {
 	f := o.filter.filter()
 	if len(names) > 0 {
 		outcome, err := snapshot.ForgetNamed(list, names, f)
@@ -109,20 +117,35 @@ func (o *forgetOptions) plan(ctx context.Context, r *repo.Repository, names []st
 	if o.removeAll && len(f.Hosts)+len(f.Disks)+len(f.Tags) == 0 {
 		return nil, errors.New("--unsafe-allow-remove-all: select with --host, --tag or --disk what may go")
 	}
-	return snapshot.Forget(f.Select(list), splitGroupBy(o.groupBy), o.policy(), o.removeAll, time.Now())
+	p := o.policy()
+	if p.Empty() && o.keepFree > 0 {
+		p.Last = snapshot.Forever // all that there is room for
+	}
+	return snapshot.Forget(f.Select(list), splitGroupBy(o.groupBy), p, o.removeAll, time.Now())
 }
 
 func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p repo.PruneOptions, names []string) error {
 	var outcomes []snapshot.Outcome
-	plan := func() (err error) {
-		outcomes, err = o.plan(ctx, r, names)
+	var frees *freed // nil where nobody asks
+	plan := func() error {
+		// Nothing may be decided while a record cannot be read: its snapshot might be meant.
+		list, err := all(r)(ctx)
+		if err != nil {
+			return fmt.Errorf("%w; nothing was removed", err)
+		}
+		if outcomes, err = o.plan(list, names); err != nil {
+			return err
+		}
+		if o.dryRun || o.keepFree > 0 {
+			frees, err = a.weigh(ctx, r, list, outcomes, o, p)
+		}
 		return err
 	}
 	if o.dryRun {
 		if err := plan(); err != nil {
 			return err
 		}
-		a.showForget(outcomes, names, o)
+		a.showForget(outcomes, names, o, frees)
 		return a.prune(ctx, r, p, survivors(r, outcomes))
 	}
 	err := a.patiently(ctx, func() error {
@@ -146,7 +169,7 @@ func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p
 	if err != nil {
 		return err
 	}
-	a.showForget(outcomes, names, o)
+	a.showForget(outcomes, names, o, frees)
 	if o.prune {
 		return a.prune(ctx, r, p, all(r))
 	}
@@ -173,8 +196,8 @@ func survivors(r *repo.Repository, outcomes []snapshot.Outcome) func(context.Con
 	}
 }
 
-// showForget tells what stays and why, and what goes.
-func (a *app) showForget(outcomes []snapshot.Outcome, names []string, o forgetOptions) {
+// showForget tells what stays and why, and what goes. frees may be nil.
+func (a *app) showForget(outcomes []snapshot.Outcome, names []string, o forgetOptions, frees *freed) {
 	objects := []map[string]any{}
 	removed := 0
 	verb := "removed"
@@ -184,37 +207,45 @@ func (a *app) showForget(outcomes []snapshot.Outcome, names []string, o forgetOp
 	for _, g := range outcomes {
 		removed += len(g.Remove)
 		object := groupKey(g.Group)
-		object["remove"] = snapshotObjects(g.Remove)
-		if len(names) > 0 {
-			objects = append(objects, object)
-			continue
-		}
-		kept, reasons := []*snapshot.Snapshot{}, []map[string]any{}
-		for _, k := range g.Keep {
-			kept = append(kept, k.Snapshot)
-			reasons = append(reasons, map[string]any{"snapshot": hexID(k.ID), "matches": k.Reasons})
-		}
-		object["keep"], object["reasons"] = snapshotObjects(kept), reasons
+		object["remove"] = frees.objects(g.Remove)
 		objects = append(objects, object)
-		if a.ui.quiet {
+		kept, reasons, because := []*snapshot.Snapshot{}, []map[string]any{}, []string{}
+		if len(names) == 0 {
+			for _, k := range g.Keep {
+				kept = append(kept, k.Snapshot)
+				because = append(because, strings.Join(k.Reasons, ", "))
+				reasons = append(reasons, map[string]any{"snapshot": hexID(k.ID), "matches": k.Reasons})
+			}
+			object["keep"], object["reasons"] = frees.objects(kept), reasons
+		}
+		if a.ui.quiet || len(names) > 0 && !o.dryRun {
 			continue
 		}
-		a.ui.print("%s", groupTitle(g.Group))
-		a.ui.print("\n%s kept:", count(int64(len(kept)), "snapshot is", "snapshots are"))
-		header, rows := snapshotTable(kept, true)
-		if !o.compact {
-			header = append(header, "Because")
-			for i := range rows {
-				rows[i] = append(rows[i], strings.Join(g.Keep[i].Reasons, ", "))
+		if len(names) == 0 {
+			a.ui.print("%s", groupTitle(g.Group))
+			a.ui.print("\n%s kept:", count(int64(len(kept)), "snapshot is", "snapshots are"))
+			header, rows := frees.table(kept)
+			if !o.compact {
+				header = append(header, "Because")
+				for i := range rows {
+					rows[i] = append(rows[i], because[i])
+				}
 			}
+			a.ui.table(header, rows)
 		}
-		a.ui.table(header, rows)
 		if len(g.Remove) > 0 {
 			a.ui.print("\n%s %s:", count(int64(len(g.Remove)), "snapshot", "snapshots"), verb)
-			a.ui.table(snapshotTable(g.Remove, o.compact))
+			a.ui.table(frees.table(g.Remove))
 		}
 		a.ui.print("")
 	}
 	a.ui.object(objects)
 	a.ui.say("%s %s", count(int64(removed), "snapshot", "snapshots"), verb)
+	if frees != nil {
+		a.ui.object(map[string]any{"message_type": "freed", "dry_run": o.dryRun, "snapshots": removed, "bytes_together": frees.together, "snapshots_for_room": frees.shed})
+		if frees.shed > 0 {
+			a.ui.say("%s because %s are to be free", count(int64(frees.shed), "of them goes", "of them go"), size(int64(o.keepFree)))
+		}
+		a.ui.say("no other snapshot needs %s of the repository", size(frees.together))
+	}
 }

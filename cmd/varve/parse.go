@@ -104,6 +104,24 @@ func (k *keepCount) String() string {
 
 func (k *keepCount) Type() string { return "n" }
 
+// byteSize is the value of flags that take a size.
+type byteSize int64
+
+func (b *byteSize) Set(text string) error {
+	n, err := parseSize(text, 1)
+	*b = byteSize(n)
+	return err
+}
+
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+func (b *byteSize) Type() string { return "size" }
+
 // span is the value of --keep-within and its like.
 type span struct{ snapshot.Span }
 

@@ -83,6 +83,15 @@ func OpenLocal(path string, create bool) (*Local, error) {
 // Location is the folder's absolute path.
 func (l *Local) Location() string { return l.root }
 
+// Free implements Sized.
+func (l *Local) Free(context.Context) (int64, error) {
+	n, err := free(l.root)
+	if err != nil {
+		return 0, fmt.Errorf("asking how much room there is at %s: %w", l.root, err)
+	}
+	return n, nil
+}
+
 func (l *Local) path(name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err

@@ -50,6 +50,12 @@ type Cached interface {
 	Drop(name string)
 }
 
+// Sized is a Storage that knows how much room it has left.
+type Sized interface {
+	// Free returns how many bytes this user may still store. Where several storages share the room, so do their answers.
+	Free(ctx context.Context) (int64, error)
+}
+
 // checkName reports why name cannot be the name of an object: it must not lead out of the storage.
 func checkName(name string) error {
 	if name == "" || len(name) > 1000 {
