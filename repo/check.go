@@ -44,6 +44,7 @@ type Checked struct {
 	NeverRead            int64           // packs that never were read in full
 	Problems             int64           // that report was told
 	Damaged              []ID            // packs that are not what was stored, as far as was looked
+	Healable             []ID            // of these, of which nothing is lost: their parity makes up for it
 	Lost                 map[ID]struct{} // chunks and tree nodes that snapshots may refer to and that cannot be read
 }
 
@@ -77,7 +78,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		result.Packs++
 		var dir pack.Directory
 		err := r.again(ctx, packName(p.ID), func() (err error) {
-			dir, err = r.readDirectory(ctx, p.ID, p.Size)
+			dir, err = r.storedDirectory(ctx, p.ID, p.Size)
 			return err
 		})
 		if ctx.Err() != nil {
@@ -86,12 +87,13 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // a prune has removed it since it was listed
 		}
-		if err != nil {
-			result.Damaged = append(result.Damaged, p.ID)
-			problem(err)
-			continue
+		if err == nil {
+			readable = append(readable, p)
+		} else if r.damaged(ctx, p, err, &result, problem) {
+			if dir, err = r.readDirectory(ctx, p.ID, p.Size); err != nil {
+				return result, err
+			}
 		}
-		readable = append(readable, p)
 		for _, f := range dir.Frames {
 			for _, c := range f.Chunks {
 				result.Chunks++
@@ -146,6 +148,26 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	}
 	result.UnreferredChunks = int64(there.unclaimed())
 	return result, err
+}
+
+// damaged notes that a pack is damaged, and how, and reports whether its parity makes up for that.
+func (r *Repository) damaged(ctx context.Context, p StoredPack, err error, result *Checked, problem func(error)) bool {
+	result.Damaged = append(result.Damaged, p.ID)
+	whole, healErr := r.healPack(ctx, p.ID, p.Size)
+	if healErr != nil {
+		if beyond := tooDamaged(healErr); beyond != "" {
+			err = fmt.Errorf("%w%s", err, beyond)
+		}
+		problem(err)
+		return false
+	}
+	result.Healable = append(result.Healable, p.ID)
+	reason := "it could be read only in another attempt"
+	if whole.harm != "" {
+		reason = whole.harm + "; its parity makes up for that, and nothing of it is lost"
+	}
+	problem(&DamagedError{Object: packName(p.ID), Reason: reason})
+	return true
 }
 
 // foundSince takes out of missing what is in packs that are not in seen: a session or a prune has added them since.
@@ -275,12 +297,13 @@ func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Dura
 			d.known[p.ID] = time.Now()
 		} else {
 			delete(d.known, p.ID)
-			d.result.Damaged = append(d.result.Damaged, p.ID)
-			d.problem(&DamagedError{Object: packName(p.ID), Reason: err.Error()})
+			if r.damaged(ctx, p, &DamagedError{Object: packName(p.ID), Reason: err.Error()}, d.result, d.problem) {
+				e.bad = nil
+			}
 		}
 		for k, f := range e.dir.Frames {
 			for _, c := range f.Chunks {
-				if e.bad[k] {
+				if e.bad != nil && e.bad[k] {
 					d.bad[c.ID]++
 				}
 			}

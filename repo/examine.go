@@ -107,9 +107,9 @@ func (r *Repository) verifyFrames(e *examined, scratch *frameScratch) error {
 }
 
 const (
-	pieceBytes    = 1 << 20 // how much of an object is read at once that cannot be read as a whole
-	leastPiece    = 4096
-	pieceFailures = 256 // so many failed readings of one object are borne: each may take a failing disk seconds
+	pieceBytes    = 64 << 10 // how much of an object is read at once that cannot be read as a whole
+	sectorBytes   = 4096     // how much a medium loses at once
+	pieceFailures = 512      // so many failed readings of one object are borne: each may take a failing disk seconds
 )
 
 // pieces reads what can be read of an object of size bytes. Elsewhere are zeros. It returns nil when nothing can be read.
@@ -119,26 +119,22 @@ func (r *Repository) pieces(ctx context.Context, name string, size int64) []byte
 	}
 	data := make([]byte, size)
 	failures, any := 0, false
-	var read func(start, end int64)
-	read = func(start, end int64) {
-		if failures >= pieceFailures || ctx.Err() != nil {
-			return
-		}
-		if _, err := r.storage.Get(ctx, name, start, end-start, data[start:end]); err == nil {
-			any = true
-			return
-		}
-		clear(data[start:end])
-		failures++
-		if end-start > leastPiece {
-			middle := start + max(leastPiece, (end-start)/2/leastPiece*leastPiece)
-			read(start, middle)
-			read(middle, end)
+	var read func(start, end, step int64)
+	read = func(start, end, step int64) {
+		for ; start < end && failures < pieceFailures && ctx.Err() == nil; start += step {
+			piece := data[start:min(start+step, end)]
+			if _, err := r.storage.Get(ctx, name, start, int64(len(piece)), piece); err == nil {
+				any = true
+				continue
+			}
+			clear(piece)
+			failures++
+			if step > sectorBytes {
+				read(start, start+int64(len(piece)), sectorBytes)
+			}
 		}
 	}
-	for start := int64(0); start < size; start += pieceBytes {
-		read(start, min(start+pieceBytes, size))
-	}
+	read(0, size, pieceBytes)
 	if !any {
 		return nil
 	}

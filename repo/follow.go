@@ -31,12 +31,33 @@ func (r *Repository) listPacks(ctx context.Context, f func(id ID, size int64)) e
 // maxPack bounds a pack that is read, in bytes: what storage says of one is not believed without a limit.
 const maxPack = 1 << 28
 
-// readDirectory reads the directory of a stored pack.
-func (r *Repository) readDirectory(ctx context.Context, id ID, size int64) (pack.Directory, error) {
+// readDirectory reads the directory of a stored pack, which is healed when it has to be.
+func (r *Repository) readDirectory(ctx context.Context, id ID, size int64) (dir pack.Directory, err error) {
+	err = r.healing(ctx, id, size, func() error {
+		if p := r.healer.find(id); p != nil {
+			size = int64(len(p.data)) // the stored one may have lost its end
+		}
+		dir, err = r.decodeDirectory(id, size, func(offset, length int64) ([]byte, error) {
+			return r.packRange(ctx, id, offset, length, nil)
+		})
+		return err
+	})
+	return dir, err
+}
+
+// storedDirectory is readDirectory for the pack as it is.
+func (r *Repository) storedDirectory(ctx context.Context, id ID, size int64) (pack.Directory, error) {
+	return r.decodeDirectory(id, size, func(offset, length int64) ([]byte, error) {
+		return r.storage.Get(ctx, packName(id), offset, length, nil)
+	})
+}
+
+// decodeDirectory reads the directory of a pack of size bytes with get.
+func (r *Repository) decodeDirectory(id ID, size int64, get func(offset, length int64) ([]byte, error)) (pack.Directory, error) {
 	if size > maxPack {
 		return pack.Directory{}, &DamagedError{Object: packName(id), Reason: fmt.Sprintf("it is %d bytes long, which no pack is", size)}
 	}
-	dir, err := pack.ReadDirectory(r.secrets.pack, &storageReader{ctx: ctx, storage: r.storage, name: packName(id), size: size}, size)
+	dir, err := pack.ReadDirectory(r.secrets.pack, &storageReader{get: get, size: size}, size)
 	var corrupt *pack.CorruptError
 	if errors.As(err, &corrupt) {
 		return dir, &DamagedError{Object: packName(id), Reason: err.Error()}

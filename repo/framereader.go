@@ -72,7 +72,7 @@ func (f *FrameReader) frame(ctx context.Context, p index.Pack, place index.Place
 		}
 	}
 	var err error
-	if f.sealed, err = f.repo.storage.Get(ctx, packName(p.ID), int64(place.Offset), int64(place.Stored), f.sealed); err != nil {
+	if f.sealed, err = f.repo.packRange(ctx, p.ID, int64(place.Offset), int64(place.Stored), f.sealed); err != nil {
 		return nil, err
 	}
 	oldest.payload = nil

@@ -108,7 +108,7 @@ func chunkOf(h *hasher, frame []byte, place index.Place, id ID) ([]byte, error) 
 
 // fetchFrame reads, authenticates and decodes a frame.
 func (r *Repository) fetchFrame(ctx context.Context, p index.Pack, place index.Place) ([]byte, error) {
-	sealed, err := r.storage.Get(ctx, packName(p.ID), int64(place.Offset), int64(place.Stored), nil)
+	sealed, err := r.packRange(ctx, p.ID, int64(place.Offset), int64(place.Stored), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,8 @@ func (r *Repository) fetchFrame(ctx context.Context, p index.Pack, place index.P
 }
 
 // loadHard is Load for a chunk that could not be read from its place. A reading may fail once, a pack may have been
-// removed by a prune that kept the chunk elsewhere, and the index may be wrong about the place.
+// removed by a prune that kept the chunk elsewhere, and the index may be wrong about the place. Then the pack is healed, and
+// then another copy is looked for.
 func (r *Repository) loadHard(ctx context.Context, id ID, p index.Pack, place index.Place, buf []byte, first error) ([]byte, error) {
 	failure := first
 	for range 3 {
@@ -150,10 +151,16 @@ func (r *Repository) loadHard(ctx context.Context, id ID, p index.Pack, place in
 			return nil, err
 		}
 	}
+	_, err := r.healPack(ctx, p.ID, p.Size)
+	if err == nil {
+		if data, err := r.chunkAt(ctx, id, p, place, buf); err == nil {
+			return data, nil
+		}
+	}
 	if data, found := r.loadCopy(ctx, id, p, buf); found {
 		return data, nil
 	}
-	return nil, &DamagedError{Object: packName(p.ID), Reason: fmt.Sprintf("chunk %s cannot be read from it: %v", short(id), failure)}
+	return nil, &DamagedError{Object: packName(p.ID), Reason: fmt.Sprintf("chunk %s cannot be read from it: %v%s", short(id), failure, tooDamaged(err))}
 }
 
 // placeAgrees reports whether the pack's own directory has the chunk where the index has it.
@@ -269,7 +276,7 @@ func (b *batchReader) read(ctx context.Context, p index.Pack, batch []wanted) er
 		end = max(end, frameEnd(w)) // not always the last one's: an index that is wrong may have frames overlap
 	}
 	var err error
-	if b.sealed, err = b.repo.storage.Get(ctx, packName(p.ID), start, end-start, b.sealed); err != nil {
+	if b.sealed, err = b.repo.packRange(ctx, p.ID, start, end-start, b.sealed); err != nil {
 		return b.hard(ctx, batch) // perhaps the index is wrong about the place, or the reading failed just once
 	}
 	opener := b.repo.opener(p)

@@ -437,11 +437,14 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 				continue
 			}
 		}
-		sealed, err := r.storage.Get(ctx, packName(c.id), int64(f.Offset), int64(f.Stored), nil)
+		err := r.healing(ctx, c.id, c.size, func() error {
+			sealed, err := r.packRange(ctx, c.id, int64(f.Offset), int64(f.Stored), nil)
+			if err != nil {
+				return err
+			}
+			return scratch.verify(opener, f, sealed)
+		})
 		if err != nil {
-			return err
-		}
-		if err := scratch.verify(opener, f, sealed); err != nil {
 			return err
 		}
 		at := 0

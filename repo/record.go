@@ -100,12 +100,10 @@ func (r *Repository) ReplaceRecord(ctx context.Context, old ID, data []byte) (ID
 	return id, nil
 }
 
-// storageReader reads one object through the storage interface, for decoders that want an io.ReaderAt. It takes one
-// piece from the end ahead of time, since that is where packs keep what is read first.
+// storageReader reads one object, for decoders that want an io.ReaderAt. It takes one piece from the end ahead of time, since
+// that is where packs keep what is read first.
 type storageReader struct {
-	ctx       context.Context
-	storage   storage.Storage
-	name      string
+	get       func(offset, length int64) ([]byte, error)
 	size      int64
 	tail      []byte
 	tailStart int64
@@ -115,7 +113,7 @@ const tailBytes = 64 << 10
 
 func (s *storageReader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > s.size {
-		return 0, fmt.Errorf("reading %s at %d of %d bytes", s.name, off, s.size)
+		return 0, fmt.Errorf("reading at %d of %d bytes", off, s.size)
 	}
 	short := false
 	if int64(len(p)) > s.size-off {
@@ -123,7 +121,7 @@ func (s *storageReader) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if s.tail == nil {
 		start := max(0, s.size-tailBytes)
-		tail, err := s.storage.Get(s.ctx, s.name, start, s.size-start, nil)
+		tail, err := s.get(start, s.size-start)
 		if err != nil {
 			return 0, err
 		}
@@ -132,7 +130,7 @@ func (s *storageReader) ReadAt(p []byte, off int64) (int, error) {
 	if off >= s.tailStart {
 		copy(p, s.tail[off-s.tailStart:])
 	} else {
-		data, err := s.storage.Get(s.ctx, s.name, off, int64(len(p)), nil)
+		data, err := s.get(off, int64(len(p)))
 		if err != nil {
 			return 0, err
 		}

@@ -89,6 +89,7 @@ type Repository struct {
 	master   [32]byte
 	secrets  secrets
 	settings json.RawMessage
+	own      Settings // of them
 	options  Options
 
 	frames  *frameCache
@@ -103,11 +104,31 @@ type Repository struct {
 	broken  map[ID]struct{} // packs whose directory cannot be read
 	unclear error           // why it is not known which packs are condemned; nil when it is
 
+	healer healer
+
 	copiesMu sync.Mutex
 	copiesOf map[ID]map[ID][]copyPlace // by damaged pack, by chunk
 }
 
-// Init makes a repository in st, which must not hold one (ErrExists). settings is kept for the caller, sealed.
+// Settings are those of the repository's settings that this package itself uses. Whoever gives settings to Init embeds them.
+type Settings struct {
+	// Parity is how much of it new packs get, in percent of their data, up to pack.MaxParity; 0 is none.
+	Parity int `json:"parity,omitempty"`
+}
+
+// take decodes the settings of a repository.
+func (r *Repository) take(settings json.RawMessage) error {
+	r.settings = settings
+	if err := r.Settings(&r.own); err != nil {
+		return err
+	}
+	if r.own.Parity < 0 || r.own.Parity > pack.MaxParity {
+		return &DamagedError{Object: "config", Reason: fmt.Sprintf("it wants %d %% of parity", r.own.Parity)}
+	}
+	return nil
+}
+
+// Init makes a repository in st, which must not hold one (ErrExists). settings is kept for the caller, sealed, as JSON.
 func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings any) (*Repository, error) {
 	for _, name := range []string{"config", "config.copy"} {
 		_, err := st.Get(ctx, name, 0, -1, nil)
@@ -127,7 +148,11 @@ func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings 
 	r := &Repository{storage: st, id: hex.EncodeToString(random[:]), options: o}
 	rand.Read(r.master[:])
 	r.secrets = deriveSecrets(r.master, r.id)
-	if r.settings, err = json.Marshal(settings); err != nil {
+	encoded, err := json.Marshal(settings)
+	if err == nil {
+		err = r.take(encoded)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if r.slot, err = addKey(ctx, st, r.id, r.master, o.Password, kdf, ""); err != nil {
@@ -242,8 +267,8 @@ func (r *Repository) unlock(ctx context.Context, name string, config []byte) err
 	if err != nil {
 		return &DamagedError{Object: name, Reason: err.Error()}
 	}
-	r.id, r.master, r.slot, r.secrets, r.settings = h.ID, master, slot, s, settings
-	return nil
+	r.id, r.master, r.slot, r.secrets = h.ID, master, slot, s
+	return r.take(settings)
 }
 
 // ID returns the repository's own id, 32 hexadecimal digits.

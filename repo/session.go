@@ -199,7 +199,7 @@ func (s *Session) appendFrame(kind pack.Kind, codec pack.Codec, payload []byte, 
 	}
 	b := s.open[kind]
 	if b == nil {
-		b = pack.NewBuilder(s.repo.secrets.pack, kind, 0, s.maker, s.buffer(kind))
+		b = pack.NewBuilder(s.repo.secrets.pack, kind, s.repo.own.Parity, s.maker, s.buffer(kind))
 		s.open[kind] = b
 	}
 	b.Append(codec, payload, plain, chunks)
@@ -356,11 +356,16 @@ func (s *Session) Close() {
 	}
 }
 
-// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk.
+// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk. Its parity is computed again.
 func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
 	dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return err
+	}
+	if dir.Parity > 0 {
+		if err := pack.VerifyParity(data); err != nil {
+			return err
+		}
 	}
 	if len(dir.Frames) != len(want.Frames) {
 		return fmt.Errorf("its directory has %d frames, not %d", len(dir.Frames), len(want.Frames))

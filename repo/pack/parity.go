@@ -287,14 +287,17 @@ func (l layout) badSectors(data []byte) (bad []int) {
 	return bad
 }
 
+// ErrNoParity is what Heal fails with where no whole table sector is found.
+var ErrNoParity error = &CorruptError{"no parity is found in it"}
+
 // Heal makes the pack id whole from what was read of it, by its parity: sectors of data that could not be read have any
 // other bytes, and the end may be missing. It returns the pack, in data's memory where there is room, which is the one that
-// was stored: its bytes have been compared with its name. Sectors is how many were bad. It fails with *CorruptError
-// where there is no parity or not enough.
+// was stored: its bytes have been compared with its name. Sectors is how many were bad. It fails with
+// ErrNoParity, and with *CorruptError where there is not enough of it.
 func Heal(data []byte, id ID) (healed []byte, sectors int, err error) {
 	l, found := findLayout(data)
 	if !found {
-		return nil, 0, corrupt("no parity is found in it")
+		return nil, 0, ErrNoParity
 	}
 	size := l.sectors() * sectorSize
 	if size > 2*len(data) {
