@@ -14,6 +14,8 @@ type Measured struct {
 	Bytes            int64 // of these chunks
 	Stored           int64 // their shares of the packs in which they lie: see eachShare
 	Missing          int64 // marked, and in no readable pack
+
+	ParityPacks, ParityBytes int64 // packs that have some, and what it takes of them
 }
 
 // Measure adds up what is marked. It reads the directories of all packs.
@@ -42,6 +44,10 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 		if err != nil {
 			r.logf("%v", err)
 			continue
+		}
+		if dir.Parity > 0 {
+			m.ParityPacks++
+			m.ParityBytes += int64(dir.Parity)
 		}
 		eachShare(dir, p.size, func(c pack.Chunk, share int64) {
 			if wanted.live.claim(c.ID) {

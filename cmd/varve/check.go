@@ -35,7 +35,8 @@ since, --max-duration stops reading when the time is over; both begin with what 
 packs unless --read-data-subset says less. So a run each night keeps every pack read within a time that is known.
 
 What cannot be read is read again before it is called damaged. The command names all that is wrong, and which bytes of
-which snapshots are hurt. Backups and prunes may run meanwhile.` +
+which snapshots are hurt, and in a repository with parity which packs are damaged without that anything is lost. Backups
+and prunes may run meanwhile.` +
 			exits("1  failed, or something is wrong", exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve check
   varve check --read-data
@@ -130,7 +131,7 @@ func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions
 		}
 	}
 	summary := map[string]any{"message_type": "summary", "num_errors": problems, "snapshots": len(list), "unreadable_snapshots": records, "hurt_snapshots": hurt,
-		"damaged_packs": hexIDs(c.Damaged), "packs": c.Packs, "chunks": c.Chunks, "packs_read": c.ReadPacks, "bytes_read": c.ReadBytes, "packs_left": c.LeftPacks,
+		"damaged_packs": hexIDs(c.Damaged), "healable_packs": hexIDs(c.Healable), "packs": c.Packs, "chunks": c.Chunks, "packs_read": c.ReadPacks, "bytes_read": c.ReadBytes, "packs_left": c.LeftPacks,
 		"bytes_left": c.LeftBytes, "packs_never_read": c.NeverRead, "chunks_unused": c.UnreferredChunks, "suggest_prune": c.UnreferredChunks > 0}
 	if !c.Oldest.IsZero() {
 		summary["oldest_read"] = c.Oldest
@@ -150,6 +151,9 @@ func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions
 		a.ui.say("%s never read in full; --read-data does that", count(c.NeverRead, "pack was", "packs were"))
 	case !c.Oldest.IsZero():
 		a.ui.say("all packs were read in full since %s", stamp(c.Oldest))
+	}
+	if len(c.Healable) > 0 {
+		a.ui.say("%s damaged, and nothing of that is lost: parity makes up for it", count(int64(len(c.Healable)), "pack is", "packs are"))
 	}
 	if c.UnreferredChunks > 0 {
 		a.ui.say("%s not in use; 'varve prune' removes them", count(c.UnreferredChunks, "chunk is", "chunks are"))

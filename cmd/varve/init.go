@@ -14,6 +14,7 @@ import (
 // settings is what the config of a repository keeps for this program.
 type settings struct {
 	Chunker chunker.Params `json:"chunker"`
+	repo.Settings
 }
 
 // kdfs are the names of amounts of work that a password costs to try.
@@ -44,20 +45,29 @@ func vacant(ctx context.Context, place string) error {
 }
 
 func (a *app) initCommand() *cobra.Command {
-	var kdf string
+	var kdf, parity string
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "make a new repository",
 		Long: `The init command makes a new repository, whose folder must be new or empty.
 
 Everything in it is encrypted under a random key, and the key under your password. There is no other way in: a lost
-password is lost data. Store it where you will find it when this machine is gone.` + exits(),
+password is lost data. Store it where you will find it when this machine is gone.
+
+With --parity 5% each pack gets so much Reed-Solomon parity. It makes up for flipped bits, and for sectors that the disk
+under the repository cannot read any more: a few in every pack hurt nothing. It does not make up for packs or disks
+that are lost as a whole. It holds for all that is ever written to this repository, and cannot be changed later.` + exits(),
 		Example: `  varve -r /mnt/backup init
+  varve -r /mnt/backup init --parity 5%
   varve -r /mnt/backup --password-file secret.txt init --kdf strong`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
 			k, err := parseKDF(kdf)
+			if err != nil {
+				return err
+			}
+			percent, err := parseParity(parity)
 			if err != nil {
 				return err
 			}
@@ -80,13 +90,16 @@ password is lost data. Store it where you will find it when this machine is gone
 			if err != nil {
 				return err
 			}
-			r, err := repo.Init(ctx, st, repo.Options{Password: password, Logf: a.ui.note}, k, settings{Chunker: params})
+			r, err := repo.Init(ctx, st, repo.Options{Password: password, Logf: a.ui.note}, k, settings{params, repo.Settings{Parity: percent}})
 			if err != nil {
 				return err
 			}
 			defer r.Close()
-			a.ui.object(map[string]any{"message_type": "initialized", "id": r.ID(), "repository": r.Location()})
+			a.ui.object(map[string]any{"message_type": "initialized", "id": r.ID(), "repository": r.Location(), "parity": percent})
 			a.ui.say("made repository %s at %s", r.ID()[:10], r.Location())
+			if percent > 0 {
+				a.ui.say("its packs get %d%% of parity", percent)
+			}
 			if a.insecureNoPassword {
 				a.ui.say("\nIt has no password: whoever can read it can read the disks.")
 			} else {
@@ -96,5 +109,6 @@ password is lost data. Store it where you will find it when this machine is gone
 		},
 	}
 	c.Flags().StringVar(&kdf, "kdf", "standard", "work that a password costs to try: standard (64 MiB) or strong (256 MiB)")
+	c.Flags().StringVar(&parity, "parity", "0%", "parity that packs get, a `percentage` of their data")
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"varve/repo/pack"
 	"varve/snapshot"
 )
 
@@ -54,6 +55,18 @@ func parsePercent(text string) (float64, error) {
 		return 0, fmt.Errorf("%q is not a percentage from 0%% to 100%%", text)
 	}
 	return p, nil
+}
+
+// parseParity reads how much parity packs get, in whole percent.
+func parseParity(text string) (int, error) {
+	p, err := parsePercent(text)
+	if err == nil && (p != math.Trunc(p) || p > pack.MaxParity) {
+		err = fmt.Errorf("%q is not a whole percentage from 0%% to %d%%", text, pack.MaxParity)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("--parity: %w", err)
+	}
+	return int(p), nil
 }
 
 // parseMaxUnused reads how much garbage may stay: "5%" of the repository, a size, or "unlimited".

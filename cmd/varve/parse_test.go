@@ -52,6 +52,19 @@ func TestParseMaxUnused(t *testing.T) {
 	}
 }
 
+func TestParseParity(t *testing.T) {
+	for text, want := range map[string]int{"0%": 0, "5%": 5, " 12 %": 12, "100%": 100} {
+		if got, err := parseParity(text); err != nil || got != want {
+			t.Errorf("%q is %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "5", "-1%", "101%", "2.5%", "NaN%", "five%"} {
+		if got, err := parseParity(text); err == nil {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
+
 func TestKeepCount(t *testing.T) {
 	for text, want := range map[string]keepCount{"0": 0, "7": 7, "-1": snapshot.Forever, "unlimited": snapshot.Forever} {
 		var k keepCount

@@ -65,7 +65,7 @@ func (a *app) stats(ctx context.Context, r *repo.Repository, addresses []string,
 	a.ui.object(map[string]any{"message_type": "summary", "snapshots_count": len(list), "total_file_count": disks, "total_restore_size": restore,
 		"total_used": used, "total_parts": parts, "total_changed": changed, "total_stored": stored,
 		"total_uncompressed_size": m.Bytes, "total_size": m.Stored, "compression_ratio": ratio, "total_blob_count": m.Chunks,
-		"missing_blobs": m.Missing, "repository_packs": m.Packs, "repository_size": m.PackBytes, "index_chunks": x.Chunks, "index_size": x.Bytes})
+		"missing_blobs": m.Missing, "repository_packs": m.Packs, "repository_size": m.PackBytes, "parity_packs": m.ParityPacks, "parity_size": m.ParityBytes, "index_chunks": x.Chunks, "index_size": x.Bytes})
 	a.ui.print("snapshots          %d, with %s", len(list), count(disks, "disk", "disks"))
 	a.ui.print("restore size       %s", size(restore))
 	a.ui.print("used               %s", size(used))
@@ -74,6 +74,9 @@ func (a *app) stats(ctx context.Context, r *repo.Repository, addresses []string,
 	a.ui.print("unique             %s in %s", size(m.Bytes), count(m.Chunks, "chunk", "chunks"))
 	a.ui.print("stored             %s, compressed %.2f times", size(m.Stored), ratio)
 	a.ui.print("whole repository   %s in %s", size(m.PackBytes), count(m.Packs, "pack", "packs"))
+	if m.ParityPacks > 0 {
+		a.ui.print("  parity           %s of it, in %s", size(m.ParityBytes), count(m.ParityPacks, "pack", "packs"))
+	}
 	a.ui.print("index              %s for %s", size(x.Bytes), count(x.Chunks, "chunk", "chunks"))
 	if m.Missing > 0 {
 		return fmt.Errorf("%w: %s that these snapshots refer to are missing; 'varve check' tells more", errDamaged, count(m.Missing, "chunk", "chunks"))
