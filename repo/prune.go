@@ -52,8 +52,8 @@ type fate byte
 const (
 	free       fate = iota // it goes when nothing in it is in use
 	running                // a running session makes it: no record refers to it yet
-	waiting                // condemned, and somebody works who may rely on it
-	ripe                   // condemned, and nobody does
+	ripe                   // condemned, and nobody works who may rely on it
+	waiting                // condemned, and somebody does
 	unreadable             // its directory cannot be read: it is left alone
 )
 
@@ -221,7 +221,8 @@ func (m *marked) add(ctx context.Context, mark Marker) error {
 }
 
 // weigh reads the directories of all packs and claims what is in use, each chunk in one pack: where it can, in one that is
-// not condemned.
+// not condemned, and else in one that this prune removes, so that it is copied. Another prune that was suspended may remove
+// the packs of a list that this one leaves alone.
 func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 	r := p.repo
 	p.marked.live.unclaimAll()
