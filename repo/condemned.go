@@ -162,7 +162,7 @@ func (r *Repository) ripe(ctx context.Context, c *condemned, own string, look bo
 		// One that cannot be read would have been written anew by now if anybody held it.
 		if l.stale(now) || l.Damaged && !c.Noted.IsZero() && now.Sub(c.Noted) > leaseTTL {
 			if !look {
-				if err := r.revoke(ctx, l.Name); err != nil {
+				if err := r.revoke(ctx, l.Name); err != nil && !l.Ended {
 					return false, err
 				}
 			}

@@ -36,6 +36,9 @@ func (m Mode) beside(other Mode) bool {
 // first; its holder, should it run after all, finds it gone before it commits anything.
 //
 //	leases/<random>   "VARVLEAS" ‖ seal(meta key, "varve lease" ‖ repository id, JSON of Lease)
+//
+// A storage may refuse to replace and to remove objects. There each renewal is an object beside the first one,
+// leases/<random>-<n>, of which the latest counts, and the last one says that the lease has ended.
 type Lease struct {
 	Name    string    `json:"-"`
 	Mode    Mode      `json:"mode"`
@@ -47,7 +50,8 @@ type Lease struct {
 	Started string    `json:"started"` // of the process, as the system tells it; empty if unknown
 	Taken   time.Time `json:"taken"`
 	Renewed time.Time `json:"renewed"`
-	Damaged bool      `json:"-"` // it cannot be read: who holds it is unknown
+	Ended   bool      `json:"ended,omitempty"` // its holder is done, and could not remove it
+	Damaged bool      `json:"-"`               // it cannot be read: who holds it is unknown
 }
 
 const (
@@ -92,6 +96,9 @@ func (l Lease) stale(now time.Time) bool {
 	if l.Damaged {
 		return false
 	}
+	if l.Ended {
+		return true
+	}
 	if now.Sub(l.Renewed) > leaseTTL {
 		return true
 	}
@@ -110,9 +117,11 @@ type heldLease struct {
 	stop chan struct{}
 	done sync.WaitGroup
 
-	mu      sync.Mutex
-	lease   Lease
-	renewed time.Time // with its monotonic clock reading, which lease.Renewed loses in JSON
+	mu       sync.Mutex
+	lease    Lease
+	written  bool      // it has been stored
+	renewals int       // that were stored beside it
+	renewed  time.Time // with its monotonic clock reading, which lease.Renewed loses in JSON
 }
 
 // takeLease takes a lease or fails with *LockedError.
@@ -142,7 +151,7 @@ func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (
 		}
 		if !other.stale(now) {
 			others = append(others, other)
-		} else if err := r.revoke(ctx, other.Name); err != nil {
+		} else if err := r.revoke(ctx, other.Name); err != nil && !other.Ended {
 			h.remove()
 			return nil, err
 		}
@@ -158,32 +167,51 @@ func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (
 
 // Leases reads all leases, stale ones too. One that cannot be read is returned as Damaged.
 func (r *Repository) Leases(ctx context.Context) ([]Lease, error) {
-	var leases []Lease
+	var names []string
 	err := r.storage.List(ctx, "leases/", func(name string, _ int64) error {
-		leases = append(leases, Lease{Name: name})
+		names = append(names, name)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing leases: %w", err)
 	}
-	kept := leases[:0]
-	for _, l := range leases {
-		sealed, err := r.storage.Get(ctx, l.Name, 0, -1, nil)
+	var leases []Lease
+	at := map[string]int{}
+	for _, name := range names {
+		sealed, err := r.storage.Get(ctx, name, 0, -1, nil)
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // released between the listing and now
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading lease: %w", err)
 		}
-		name := l.Name
+		var l Lease
 		data, err := unseal(r.secrets.meta, "varve lease"+r.id, []byte(strings.TrimPrefix(string(sealed), leaseMagic)))
 		if err != nil || json.Unmarshal(data, &l) != nil {
 			l = Lease{Damaged: true}
 		}
-		l.Name = name
-		kept = append(kept, l)
+		l.Name, _, _ = strings.Cut(name, "-")
+		i, found := at[l.Name]
+		if !found {
+			at[l.Name] = len(leases)
+			leases = append(leases, l)
+		} else if l.after(leases[i]) {
+			leases[i] = l
+		}
 	}
-	return kept, nil
+	return leases, nil
+}
+
+// after reports whether l says more than an earlier or later form of itself: that it has ended or, next to that, that it
+// cannot be told what it says.
+func (l Lease) after(other Lease) bool {
+	switch {
+	case l.Ended || other.Ended:
+		return l.Ended
+	case l.Damaged || other.Damaged:
+		return l.Damaged
+	}
+	return l.Renewed.After(other.Renewed)
 }
 
 // Unlock removes stale leases, or all of them, and returns those that it removed.
@@ -210,16 +238,34 @@ func (r *Repository) revoke(ctx context.Context, name string) error {
 	if err := r.storage.Delete(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return fmt.Errorf("removing a lease that has ended: %w", err)
 	}
-	return nil
+	var renewals []string
+	err := r.storage.List(ctx, "leases/", func(other string, _ int64) error {
+		if strings.HasPrefix(other, name+"-") {
+			renewals = append(renewals, other)
+		}
+		return nil
+	})
+	for _, renewal := range renewals {
+		if err := r.storage.Delete(ctx, renewal); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return fmt.Errorf("removing a lease that has ended: %w", err)
+		}
+	}
+	return err
 }
 
-// write stores the lease as it is now.
+// write stores the lease as it is now: in place of what it was or, where the storage refuses that, beside it.
 func (h *heldLease) write(ctx context.Context) error {
 	data, err := json.Marshal(h.lease)
 	if err != nil {
 		return err
 	}
-	return h.repo.storage.Put(ctx, h.name, append([]byte(leaseMagic), seal(h.repo.secrets.meta, "varve lease"+h.repo.id, data)...))
+	sealed := append([]byte(leaseMagic), seal(h.repo.secrets.meta, "varve lease"+h.repo.id, data)...)
+	if err = h.repo.storage.Put(ctx, h.name, sealed); err != nil && h.written {
+		h.renewals++
+		err = h.repo.storage.Put(ctx, fmt.Sprintf("%s-%d", h.name, h.renewals), sealed)
+	}
+	h.written = h.written || err == nil
+	return err
 }
 
 // renew keeps the lease alive until release.
@@ -278,10 +324,19 @@ func (h *heldLease) release() {
 }
 
 func (h *heldLease) remove() {
-	err := h.repo.storage.Delete(context.Background(), h.name)
-	if err != nil && !errors.Is(err, storage.ErrNotExist) {
-		h.repo.logf("removing the lease on the repository: %v", err)
+	ctx := context.Background()
+	err := h.repo.storage.Delete(ctx, h.name)
+	if err == nil && h.renewals > 0 {
+		err = h.repo.revoke(ctx, h.name)
 	}
+	if err == nil || errors.Is(err, storage.ErrNotExist) {
+		return
+	}
+	h.lease.Ended = true
+	if h.written && h.write(ctx) == nil {
+		return
+	}
+	h.repo.logf("removing the lease on the repository: %v", err)
 }
 
 // Alone runs f while nobody else uses the repository: *LockedError, and f is not called, when somebody does.

@@ -115,7 +115,7 @@ func (r *Repository) writeLedger(ctx context.Context, l ledger, names []string) 
 		return append(names, name) // it may be there all the same
 	}
 	for _, old := range names {
-		if err := r.storage.Delete(ctx, old); err != nil && !errors.Is(err, storage.ErrNotExist) {
+		if err := r.storage.Delete(ctx, old); err != nil && !errors.Is(err, storage.ErrNotExist) && !errors.Is(err, storage.ErrAppendOnly) {
 			r.logf("removing an old note of which packs were read: %v", err)
 		}
 	}

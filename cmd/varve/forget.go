@@ -55,7 +55,8 @@ what no other than those that go need. A chunk takes its part of its pack's byte
 parts of a pack are the pack. What prune then gives back is told as well: it counts whole packs, leaves as much
 garbage as --max-unused allows, and removes what was garbage before.
 
-It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + exits(exitNoRepository, exitLocked, exitWrongPassword),
+It refuses to remove all snapshots of a group. Backups may go on meanwhile.` + exits(exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
 		Example: `  varve forget --keep-last 7 --keep-daily 30 --keep-monthly 12 --prune
   varve forget --keep-within 30d --dry-run
   varve forget 1a2b3c4d`,

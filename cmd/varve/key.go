@@ -112,11 +112,12 @@ func (a *app) keyAddCommand() *cobra.Command {
 func (a *app) keyPasswdCommand() *cobra.Command {
 	var n newPassword
 	c := &cobra.Command{
-		Use:     "passwd",
-		Short:   "change the password",
-		Long:    "The key passwd command replaces the key that opened the repository by one for a new password." + exits(exitNoRepository, exitWrongPassword),
-		Example: "  varve key passwd",
-		Args:    cobra.NoArgs,
+		Use:         "passwd",
+		Short:       "change the password",
+		Long:        "The key passwd command replaces the key that opened the repository by one for a new password." + exits(exitNoRepository, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
+		Example:     "  varve key passwd",
+		Args:        cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), func(r *repo.Repository) error {
 				password, kdf, err := n.read(c.Context(), a)
@@ -139,11 +140,12 @@ func (a *app) keyPasswdCommand() *cobra.Command {
 
 func (a *app) keyRemoveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "remove KEY",
-		Short:   "remove a password",
-		Long:    "The key remove command takes away a key, named by the start of its id. The one in use cannot be removed." + exits(exitNoRepository, exitWrongPassword),
-		Example: "  varve key remove 1a2b3c4d",
-		Args:    cobra.ExactArgs(1),
+		Use:         "remove KEY",
+		Short:       "remove a password",
+		Long:        "The key remove command takes away a key, named by the start of its id. The one in use cannot be removed." + exits(exitNoRepository, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
+		Example:     "  varve key remove 1a2b3c4d",
+		Args:        cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(r *repo.Repository) error {
 				keys, err := r.Keys(c.Context(), func(err error) { a.ui.warn("list", "keys", err) })

@@ -150,12 +150,16 @@ func (a *app) open(ctx context.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := storage.OpenLocal(place, false)
+	local, err := storage.OpenLocal(place, false)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s: is the location right? 'varve init' makes a new one", repo.ErrNoRepository, place)
 	}
 	if err != nil {
 		return nil, err
+	}
+	var st storage.Storage = local
+	if a.appendOnly {
+		st = storage.AppendOnly{Storage: local}
 	}
 	o := repo.Options{Logf: a.ui.note, Progress: a.ui.stepTo}
 	if o.CacheDir, err = a.caches(); err != nil {

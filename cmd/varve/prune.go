@@ -40,7 +40,8 @@ garbage, until no more garbage is left than --max-unused allows. Backups, restor
 on which one that is running may rely are only marked now; the next prune removes them.
 
 It may be interrupted at any time: at worst some things are stored twice then, and the next run removes them.` +
-			exits(exitNoRepository, exitLocked, exitWrongPassword),
+			exits(exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
 		Example: `  varve prune
   varve prune --dry-run --max-unused 0%
   varve prune --max-unused unlimited    # rewrites nothing`,

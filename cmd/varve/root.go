@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"varve/image"
 	"varve/repo"
+	"varve/repo/storage"
 )
 
 // Exit statuses. docs/man and the help of each command name them.
@@ -23,6 +25,7 @@ const (
 	statusWrongPassword = 12
 	statusUnsafe        = 13
 	statusDiffers       = 14
+	statusAppendOnly    = 15
 	statusInterrupted   = 130
 )
 
@@ -43,6 +46,7 @@ type app struct {
 	insecureNoPassword            bool
 	cacheDir                      string
 	noCache                       bool
+	appendOnly                    bool
 	retryLock                     time.Duration
 }
 
@@ -84,6 +88,8 @@ func exitStatus(err error) int {
 		return statusUnsafe
 	case errors.Is(err, errDiffers):
 		return statusDiffers
+	case errors.Is(err, storage.ErrAppendOnly):
+		return statusAppendOnly
 	}
 	return statusFailed
 }
@@ -122,6 +128,7 @@ ENVIRONMENT
     VARVE_PASSWORD_FILE     file that holds it (--password-file)
     VARVE_PASSWORD_COMMAND  command that prints it (--password-command)
     VARVE_CACHE_DIR         folder of caches (--cache-dir)
+    VARVE_APPEND_ONLY       only ever add to the repository (--append-only), when it is not empty, 0 or false
     VARVE_HOST              host of new snapshots (backup --host)
     VARVE_COMPRESSION       level of compression (--compression)
     VARVE_PROGRESS_FPS      pictures of progress a second, 10 at first
@@ -134,7 +141,10 @@ ENVIRONMENT
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 		Version:           programVersion(),
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if err := a.mayRun(c); err != nil {
+				return err
+			}
 			if a.ui.quiet && a.ui.verbose {
 				return errors.New("--quiet and --verbose exclude each other")
 			}
@@ -152,6 +162,7 @@ ENVIRONMENT
 	f.BoolVar(&a.insecureNoPassword, "insecure-no-password", false, "use an empty password: whoever can read the repository can read the disks")
 	f.StringVar(&a.cacheDir, "cache-dir", "", "`folder` of caches (VARVE_CACHE_DIR)")
 	f.BoolVar(&a.noCache, "no-cache", false, "keep no cache on this machine")
+	f.BoolVar(&a.appendOnly, "append-only", false, "only ever add to the repository: replace and remove nothing in it (VARVE_APPEND_ONLY)")
 	f.DurationVar(&a.retryLock, "retry-lock", 0, "try again for this `time` when the repository is locked, as 30s or 5m")
 	f.BoolVar(&a.ui.json, "json", false, "write JSON for programs")
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "show no progress and no summary")
@@ -173,6 +184,21 @@ ENVIRONMENT
 	return c
 }
 
+// removes marks commands that replace or remove what is stored.
+var removes = map[string]string{"removes": "yes"}
+
+// mayRun refuses commands that remove, where nothing may be removed, before they begin. A dry run removes nothing.
+func (a *app) mayRun(c *cobra.Command) error {
+	if env := os.Getenv("VARVE_APPEND_ONLY"); env != "" && env != "0" && !strings.EqualFold(env, "false") {
+		a.appendOnly = true
+	}
+	dry := c.Flags().Lookup("dry-run")
+	if !a.appendOnly || c.Annotations["removes"] == "" || dry != nil && dry.Value.String() == "true" {
+		return nil
+	}
+	return fmt.Errorf("%s replaces or removes what is stored, and from here things are only added (--append-only, VARVE_APPEND_ONLY): %w; run it where that is allowed", c.CommandPath(), storage.ErrAppendOnly)
+}
+
 // exits writes the EXIT STATUS section of a help text: 0, 1, 130 and those that are named.
 func exits(which ...string) string {
 	lines := append([]string{"0  done", "1  failed"}, which...)
@@ -189,4 +215,5 @@ var (
 	exitNoRepository  = "10  there is no repository"
 	exitLocked        = "11  the repository is locked by another process"
 	exitWrongPassword = "12  the password is wrong"
+	exitAppendOnly    = "15  refused: from here things are only added (--append-only)"
 )

@@ -17,7 +17,8 @@ func (a *app) tagCommand() *cobra.Command {
 		Short: "change the tags of snapshots",
 		Long: `The tag command changes the tags of the snapshots that are named, or else of all that --host, --tag and --disk select. A
 snapshot gets a new id with its new tags; the first one still finds it. --set "" takes all tags away.` +
-			exits(exitNoRepository, exitLocked, exitWrongPassword),
+			exits(exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
 		Example: `  varve tag --add before-upgrade latest
   varve tag --remove nightly --host db1
   varve tag --set golden,2026 1a2b3c4d`,
@@ -70,12 +71,13 @@ func (a *app) releaseCommand() *cobra.Command {
 func (a *app) holding(name string, held bool, aliases []string, short, long, example string) *cobra.Command {
 	var filter filterFlags
 	c := &cobra.Command{
-		Use:     name + " [flags] SNAPSHOT...",
-		Aliases: aliases,
-		Short:   short,
-		Long:    long + "\n\nA snapshot gets a new id by that; the first one still finds it." + exits(exitNoRepository, exitLocked, exitWrongPassword),
-		Example: example,
-		Args:    cobra.MinimumNArgs(1),
+		Use:         name + " [flags] SNAPSHOT...",
+		Aliases:     aliases,
+		Short:       short,
+		Long:        long + "\n\nA snapshot gets a new id by that; the first one still finds it." + exits(exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
+		Example:     example,
+		Args:        cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c.Context(), args, filter.filter(), name, func(s *snapshot.Snapshot) bool {
 				changed := s.Held != held

@@ -14,9 +14,10 @@ func (a *app) unlockCommand() *cobra.Command {
 long. That is rarely needed: such leases do not count any more.
 
 With --remove-all it removes all leases. Do so only when you know that no other varve uses the repository: one that does
-will notice, and give up before it commits.` + exits(exitNoRepository, exitWrongPassword),
-		Example: "  varve unlock\n  varve unlock --remove-all",
-		Args:    cobra.NoArgs,
+will notice, and give up before it commits.` + exits(exitNoRepository, exitWrongPassword, exitAppendOnly),
+		Annotations: removes,
+		Example:     "  varve unlock\n  varve unlock --remove-all",
+		Args:        cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), func(r *repo.Repository) error {
 				removed, err := r.Unlock(c.Context(), removeAll)

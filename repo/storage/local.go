@@ -114,7 +114,10 @@ func (l *Local) PutNew(ctx context.Context, name string, data []byte) error {
 	return l.publish(ctx, name, data, func(temp, path string) error {
 		err := l.disk.link(temp, path)
 		if err == nil {
-			return l.disk.remove(temp)
+			if err = l.disk.remove(temp); errors.Is(err, fs.ErrPermission) {
+				err = nil // a folder that is append-only keeps this name too, which is no object's
+			}
+			return err
 		}
 		if errors.Is(err, fs.ErrExist) {
 			return ErrExist
