@@ -121,6 +121,39 @@ func FuzzLease(f *testing.F) {
 	})
 }
 
+// FuzzCondemned: a list is what was sealed or none at all, and takes part in a prune either way.
+func FuzzCondemned(f *testing.F) {
+	r, st := goldenRepository(f)
+	whole := object(f, st, "condemned/00000000000000000000000000000000")
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte(condemnedMagic))
+	f.Add([]byte(`{"packs":["00"],"noted":"2026-01-02T03:04:05Z","waiting":null}`))
+	f.Add([]byte(`{"packs":["` + strings.Repeat("07", 32) + `"],"waiting":["leases/../config"]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		st := storage.NewMemory()
+		r := &Repository{storage: st, id: r.id, secrets: r.secrets}
+		sealed := append([]byte(condemnedMagic), seal(r.secrets.meta, "varve condemned"+r.id, data)...)
+		for name, object := range map[string][]byte{"condemned/raw": data, "condemned/sealed": sealed} {
+			if err := st.Put(t.Context(), name, object); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lists, damaged, _, err := r.condemnedLists(t.Context())
+		if err != nil || len(lists)+len(damaged) != 2 {
+			t.Fatalf("%d lists, %d damaged, %v", len(lists), len(damaged), err)
+		}
+		for _, c := range lists {
+			if c.name == "condemned/raw" && !bytes.Equal(data, whole) {
+				t.Error("a list was read that nobody has sealed")
+			}
+			if ripe, err := r.ripe(t.Context(), c, "", true); err != nil || !ripe {
+				t.Errorf("it waits where there are no leases: %v, %v", ripe, err)
+			}
+		}
+	})
+}
+
 // FuzzSnapshotRecord reads a record whose bytes are data, under the name that fits.
 func FuzzSnapshotRecord(f *testing.F) {
 	r, st := goldenRepository(f)

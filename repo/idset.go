@@ -1,6 +1,9 @@
 package repo
 
-import "encoding/binary"
+import (
+	"context"
+	"encoding/binary"
+)
 
 // idSet holds ids by 63 bits of each, in about 12 bytes: enough for 20 million chunks in 300 MB. Ids are keyed hashes, so
 // nobody can make two of them collide on purpose; two that do by chance (once in 10^5 repositories of that size) count as
@@ -77,4 +80,25 @@ func (s *idSet) unclaimAll() {
 		s.slots[i] &^= 1
 	}
 	s.claimed = 0
+}
+
+// marked is everything in use.
+type marked struct {
+	live  idSet
+	nodes map[ID]struct{} // of these, the tree nodes; exact: a node wrongly taken as seen would lose what is below it
+}
+
+// add adds what mark calls. It may be called again, and then costs no more than what is new.
+func (m *marked) add(ctx context.Context, mark Marker) error {
+	if m.nodes == nil {
+		m.nodes = map[ID]struct{}{}
+	}
+	return mark(ctx, func(id ID) (first bool) {
+		if _, seen := m.nodes[id]; seen {
+			return false
+		}
+		m.nodes[id] = struct{}{}
+		m.live.add(id)
+		return true
+	}, func(id ID) { m.live.add(id) })
 }

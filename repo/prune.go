@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"varve/repo/pack"
 	"varve/repo/storage"
 )
 
@@ -64,6 +63,7 @@ type candidate struct {
 	fate        fate
 	plain, live int64  // bytes of all its chunks, and of those to be kept here
 	kept        []bool // by position: the chunks to be kept here; nil when all, or none
+	copies      bool   // it has chunks that are kept in another pack
 }
 
 // unused estimates how many bytes of the pack are garbage.
@@ -109,7 +109,8 @@ type pruner struct {
 
 	marked  marked
 	running map[[16]byte]struct{}
-	fates   map[ID]fate // of condemned packs
+	fates   map[ID]fate // of packs that are not free: condemned, or found to be damaged
+	twice   *idSet      // of marked chunks, those that are in more than one place
 }
 
 func (p *pruner) run(ctx context.Context) error {
@@ -126,6 +127,19 @@ func (p *pruner) run(ctx context.Context) error {
 		return err
 	}
 	dead, rewrite := p.plan(packs)
+	for !p.options.DryRun {
+		damaged, err := p.verifyKept(ctx, packs, append(slices.Concat(dead, rewrite), withFate(packs, ripe)...))
+		if err != nil {
+			return err
+		}
+		if !damaged {
+			break
+		}
+		if packs, err = p.weigh(ctx); err != nil {
+			return err
+		}
+		dead, rewrite = p.plan(packs)
+	}
 	if p.options.DryRun {
 		for _, c := range rewrite {
 			p.result.WrittenBytes += c.size - c.unused()
@@ -199,33 +213,13 @@ func (p *pruner) markAll(ctx context.Context) error {
 	return nil
 }
 
-// marked is everything in use.
-type marked struct {
-	live  idSet
-	nodes map[ID]struct{} // of these, the tree nodes; exact: a node wrongly taken as seen would lose what is below it
-}
-
-// add adds what mark calls. It may be called again, and then costs no more than what is new.
-func (m *marked) add(ctx context.Context, mark Marker) error {
-	if m.nodes == nil {
-		m.nodes = map[ID]struct{}{}
-	}
-	return mark(ctx, func(id ID) (first bool) {
-		if _, seen := m.nodes[id]; seen {
-			return false
-		}
-		m.nodes[id] = struct{}{}
-		m.live.add(id)
-		return true
-	}, func(id ID) { m.live.add(id) })
-}
-
 // weigh reads the directories of all packs and claims what is in use, each chunk in one pack: where it can, in one that is
 // not condemned, and else in one that this prune removes, so that it is copied. Another prune that was suspended may remove
 // the packs of a list that this one leaves alone.
 func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 	r := p.repo
 	p.marked.live.unclaimAll()
+	p.twice = &idSet{}
 	var packs []*candidate
 	if err := r.listPacks(ctx, func(id ID, size int64) {
 		packs = append(packs, &candidate{id: id, size: size, fate: p.fates[id]})
@@ -238,6 +232,9 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 			return nil, err
 		}
 		r.progress("reading the directories of packs", i, len(packs))
+		if c.fate == unreadable {
+			continue
+		}
 		dir, err := r.readDirectory(ctx, c.id, c.size)
 		if err != nil {
 			var damaged *DamagedError
@@ -259,6 +256,9 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 				c.plain += int64(chunk.Length)
 				if keep {
 					c.live += int64(chunk.Length)
+				} else if p.marked.live.has(chunk.ID) {
+					c.copies = true
+					p.twice.add(chunk.ID)
 				}
 			}
 		}
@@ -273,15 +273,22 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 	return packs, nil
 }
 
+// withFate returns the packs of that fate.
+func withFate(packs []*candidate, f fate) (list []*candidate) {
+	for _, c := range packs {
+		if c.fate == f {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // carryOut copies what is in use out of the packs in rewrite and out of those of the lists in due, and removes the latter.
 func (p *pruner) carryOut(ctx context.Context, due []*condemned, packs, rewrite []*candidate) error {
-	var gone []*candidate
-	for _, c := range packs {
-		if c.fate == ripe {
-			gone = append(gone, c)
-			if c.live > 0 { // of a session that has ended since the pack was condemned
-				rewrite = append(rewrite, c)
-			}
+	gone := withFate(packs, ripe)
+	for _, c := range gone {
+		if c.live > 0 { // of a session that has ended since the pack was condemned
+			rewrite = append(rewrite, c)
 		}
 	}
 	if len(rewrite) > 0 {
@@ -331,6 +338,11 @@ func (p *pruner) remove(ctx context.Context, packs []*candidate) error {
 			p.fates[c.id] = ripe
 		}
 		all, err := p.weigh(ctx)
+		for damaged := true; err == nil && damaged; {
+			if damaged, err = p.verifyKept(ctx, all, withFate(all, ripe)); damaged {
+				all, err = p.weigh(ctx)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -341,6 +353,7 @@ func (p *pruner) remove(ctx context.Context, packs []*candidate) error {
 
 // plan decides which packs go and which are rewritten.
 func (p *pruner) plan(packs []*candidate) (dead, rewrite []*candidate) {
+	p.result = Pruned{}
 	result := &p.result
 	var partial []*candidate
 	for _, c := range packs {
@@ -390,75 +403,6 @@ func (p *pruner) plan(packs []*candidate) (dead, rewrite []*candidate) {
 		result.RepackedBytes += c.size
 	}
 	return dead, rewrite
-}
-
-// repack copies what is in use from packs into new ones and returns their size. It returns when they are durable.
-func (p *pruner) repack(ctx context.Context, packs []*candidate) (int64, error) {
-	r := p.repo
-	s, err := r.beginUnder(ctx, p.lease, SessionOptions{Purpose: "prune", Compression: p.options.Compression})
-	if err != nil {
-		return 0, err
-	}
-	s.lent = true
-	defer s.Close()
-	writers := map[pack.Kind]*Writer{}
-	for _, kind := range []pack.Kind{pack.Data, pack.Tree} {
-		if writers[kind], err = s.writer(kind); err != nil {
-			return 0, err
-		}
-	}
-	scratch := newFrameScratch(r.secrets.id)
-	for i, c := range packs {
-		r.progress("rewriting packs", i, len(packs))
-		if err := r.repackOne(ctx, c, writers, scratch); err != nil {
-			return 0, fmt.Errorf("rewriting pack %s: %w; nothing that is in use was removed: run 'varve check'", short(c.id), err)
-		}
-	}
-	r.progress("rewriting packs", len(packs), len(packs))
-	if err := s.Sync(ctx); err != nil {
-		return 0, err
-	}
-	return s.Added().Stored, s.present(ctx)
-}
-
-func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pack.Kind]*Writer, scratch *frameScratch) error {
-	dir, err := r.readDirectory(ctx, c.id, c.size)
-	if err != nil {
-		return err
-	}
-	opener := dir.Opener(r.secrets.pack)
-	w := writers[dir.Kind]
-	n := 0
-	for _, f := range dir.Frames {
-		var kept []bool // nil: all
-		if c.kept != nil {
-			kept = c.kept[n : n+len(f.Chunks)]
-			n += len(f.Chunks)
-			if !slices.Contains(kept, true) {
-				continue
-			}
-		}
-		err := r.healing(ctx, c.id, c.size, func() error {
-			sealed, err := r.packRange(ctx, c.id, int64(f.Offset), int64(f.Stored), nil)
-			if err != nil {
-				return err
-			}
-			return scratch.verify(opener, f, sealed)
-		})
-		if err != nil {
-			return err
-		}
-		at := 0
-		for k, chunk := range f.Chunks {
-			if kept == nil || kept[k] {
-				if err := w.put(ctx, chunk.ID, scratch.plain[at:at+int(chunk.Length)]); err != nil {
-					return err
-				}
-			}
-			at += int(chunk.Length)
-		}
-	}
-	return nil
 }
 
 // deletions is how many packs are removed at once: each waits for the storage.

@@ -385,3 +385,60 @@ func TestDamagedCondemnedList(t *testing.T) {
 		t.Errorf("leases are left: %v", left)
 	}
 }
+
+// Of two copies of a chunk, a prune keeps one that can be read.
+func TestPruneKeepsTheGoodCopy(t *testing.T) {
+	ctx := context.Background()
+	for rotten := range 2 {
+		r, st := newRepository(t)
+		chunks := someChunks(34, 6)
+		var records []ID
+		var packs []string
+		for range 2 { // two sessions at once do not see each other's chunks
+			before := names(t, st, "packs/")
+			record, _ := save(t, reopen(t, &blind{Storage: st}), chunks...)
+			records = append(records, record)
+			for _, name := range names(t, st, "packs/") {
+				if !slices.Contains(before, name) {
+					packs = append(packs, name)
+				}
+			}
+		}
+		if len(packs) != 2 {
+			t.Fatalf("packs: %v", packs)
+		}
+		data, err := st.Get(ctx, packs[rotten], 0, -1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/3] ^= 1
+		if err := st.Put(ctx, packs[rotten], data); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := r.Prune(ctx, PruneOptions{MaxUnused: func(int64) int64 { return 0 }}, marker(r)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left := names(t, st, "packs/"); !slices.Contains(left, packs[1-rotten]) {
+			t.Errorf("%v are left of %v, of which number %d is damaged", left, packs, rotten)
+		}
+		for _, record := range records {
+			verify(t, reopen(t, st), record, chunks...)
+		}
+	}
+}
+
+// blind hides the packs from the first who lists them.
+type blind struct {
+	storage.Storage
+	looked bool
+}
+
+func (b *blind) List(ctx context.Context, prefix string, f func(string, int64) error) error {
+	if prefix == "packs/" && !b.looked {
+		b.looked = true
+		return nil
+	}
+	return b.Storage.List(ctx, prefix, f)
+}
