@@ -62,9 +62,12 @@ type candidate struct {
 	size        int64
 	fate        fate
 	plain, live int64  // bytes of all its chunks, and of those to be kept here
+	inUse       int64  // bytes of its chunks that are in use; those count that are kept in another pack
 	kept        []bool // by position: the chunks to be kept here; nil when all, or none
-	copies      bool   // it has chunks that are kept in another pack
 }
+
+// share returns which part of the pack is in use.
+func (c *candidate) share() float64 { return float64(c.inUse) / float64(max(1, c.plain)) }
 
 // unused estimates how many bytes of the pack are garbage.
 func (c *candidate) unused() int64 {
@@ -213,23 +216,43 @@ func (p *pruner) markAll(ctx context.Context) error {
 	return nil
 }
 
-// weigh reads the directories of all packs and claims what is in use, each chunk in one pack: where it can, in one that is
-// not condemned, and else in one that this prune removes, so that it is copied. Another prune that was suspended may remove
-// the packs of a list that this one leaves alone.
+// weigh finds out what is in use of every pack, and decides in which one each chunk is kept: where it can, in one that is not
+// condemned, and else in one that this prune removes, so that it is copied. Another prune that was suspended may remove the
+// packs of a list that this one leaves alone.
 func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
-	r := p.repo
-	p.marked.live.unclaimAll()
-	p.twice = &idSet{}
 	var packs []*candidate
-	if err := r.listPacks(ctx, func(id ID, size int64) {
+	if err := p.repo.listPacks(ctx, func(id ID, size int64) {
 		packs = append(packs, &candidate{id: id, size: size, fate: p.fates[id]})
 	}); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(packs, func(a, b *candidate) int { return cmp.Compare(a.fate, b.fate) })
+	if err := p.claim(ctx, packs); err != nil {
+		return nil, err
+	}
+	if p.twice.n > 0 {
+		// Chunks are kept where most is in use: an interrupted prune has copied them there, and that was not in vain.
+		slices.SortStableFunc(packs, func(a, b *candidate) int {
+			return cmp.Or(cmp.Compare(a.fate, b.fate), cmp.Compare(b.share(), a.share()))
+		})
+		if err := p.claim(ctx, packs); err != nil {
+			return nil, err
+		}
+	}
+	if n := p.marked.live.unclaimed(); n > 0 {
+		return nil, &DamagedError{Object: "the repository", Reason: fmt.Sprintf("%d chunks that snapshots refer to are in no readable pack; nothing more was removed: run 'varve check'", n)}
+	}
+	return packs, nil
+}
+
+// claim reads the directories of packs, in that order, and claims what is in use for the first pack that has it.
+func (p *pruner) claim(ctx context.Context, packs []*candidate) error {
+	r := p.repo
+	p.marked.live.unclaimAll()
+	p.twice = &idSet{}
 	for i, c := range packs {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		r.progress("reading the directories of packs", i, len(packs))
 		if c.fate == unreadable {
@@ -239,7 +262,7 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 		if err != nil {
 			var damaged *DamagedError
 			if !errors.As(err, &damaged) && !errors.Is(err, storage.ErrNotExist) {
-				return nil, err
+				return err
 			}
 			r.logf("%v; it is left alone", err)
 			c.fate = unreadable
@@ -248,16 +271,19 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 		if _, made := p.running[[16]byte(dir.Salt[:16])]; made && c.fate == free {
 			c.fate = running
 		}
+		c.plain, c.live, c.inUse, c.kept = 0, 0, 0, nil
 		var kept []bool
 		for _, f := range dir.Frames {
 			for _, chunk := range f.Chunks {
+				length := int64(chunk.Length)
+				c.plain += length
 				keep := p.marked.live.claim(chunk.ID)
 				kept = append(kept, keep)
-				c.plain += int64(chunk.Length)
 				if keep {
-					c.live += int64(chunk.Length)
+					c.live += length
+					c.inUse += length
 				} else if p.marked.live.has(chunk.ID) {
-					c.copies = true
+					c.inUse += length
 					p.twice.add(chunk.ID)
 				}
 			}
@@ -267,10 +293,7 @@ func (p *pruner) weigh(ctx context.Context) ([]*candidate, error) {
 		}
 	}
 	r.progress("reading the directories of packs", len(packs), len(packs))
-	if n := p.marked.live.unclaimed(); n > 0 {
-		return nil, &DamagedError{Object: "the repository", Reason: fmt.Sprintf("%d chunks that snapshots refer to are in no readable pack; nothing more was removed: run 'varve check'", n)}
-	}
-	return packs, nil
+	return nil
 }
 
 // withFate returns the packs of that fate.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"varve/repo/storage"
+	"varve/repo/storage/storagetest"
 )
 
 // Whatever is forgotten, a prune keeps what the other records refer to, byte for byte, and gives the rest back.
@@ -427,6 +428,37 @@ func TestPruneKeepsTheGoodCopy(t *testing.T) {
 			verify(t, reopen(t, st), record, chunks...)
 		}
 	}
+}
+
+// What an interrupted prune has copied is not copied again by the next one.
+func TestInterruptedPruneIsNotInVain(t *testing.T) {
+	ctx := context.Background()
+	r, st := newRepository(t)
+	chunks := someChunks(35, 60)
+	var keep, all [][]byte
+	for i, data := range chunks {
+		all = append(all, data)
+		if i%2 == 0 {
+			keep = append(keep, data)
+		}
+	}
+	gone, _ := save(t, r, all...)
+	record, _ := save(t, r, keep...)
+	if err := r.DeleteRecord(ctx, gone); err != nil {
+		t.Fatal(err)
+	}
+	o := PruneOptions{MaxUnused: func(int64) int64 { return 0 }}
+	faulty := storagetest.NewFaulty(st)
+	faulty.Fail(storagetest.Fault{Ops: storagetest.Put, Prefix: "condemned/"})
+	first := reopen(t, faulty)
+	if p, err := first.Prune(ctx, o, marker(first)); !errors.Is(err, storagetest.ErrFault) || p.WrittenBytes == 0 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	p, err := r.Prune(ctx, o, marker(r))
+	if err != nil || p.RepackedPacks != 0 || p.WrittenBytes != 0 || p.DeletedPacks == 0 || p.UnusedBytes != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	verify(t, r, record, keep...)
 }
 
 // blind hides the packs from the first who lists them.

@@ -56,7 +56,7 @@ func (r *Repository) repackOne(ctx context.Context, c *candidate, writers map[pa
 // verifyKept reads the chunks that are kept in packs which stay, where packs in gone have copies of them: the copy that stays
 // must not be the one that is damaged. It reports whether one is; its pack is left alone from then on.
 func (p *pruner) verifyKept(ctx context.Context, packs, gone []*candidate) (damaged bool, err error) {
-	if !slices.ContainsFunc(gone, func(c *candidate) bool { return c.copies }) {
+	if !slices.ContainsFunc(gone, func(c *candidate) bool { return c.inUse > c.live }) {
 		return false, nil
 	}
 	r := p.repo
