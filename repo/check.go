@@ -63,6 +63,9 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	if err := r.checkConfig(ctx, problem); err != nil {
 		return result, err
 	}
+	if err := r.checkRecords(ctx, problem); err != nil {
+		return result, err
+	}
 	known, ledgers, err := r.readLedger(ctx)
 	if err != nil {
 		return result, err
@@ -242,6 +245,34 @@ func (r *Repository) readKeyCopy(ctx context.Context, name string, id ID) (data 
 		return nil
 	})
 	return data, err
+}
+
+// checkRecords looks for records of which only the copy can be read, or only the record itself. What cannot be read at all is
+// found by whoever wants it.
+func (r *Repository) checkRecords(ctx context.Context, problem func(error)) error {
+	ids, err := r.Records(ctx)
+	if err != nil || r.own.Parity == 0 {
+		return err
+	}
+	for _, id := range ids {
+		var failed [2]error
+		for i, name := range []string{recordName(id), recordCopy(id)} {
+			failed[i] = r.again(ctx, name, func() error {
+				_, err := r.readRecord(ctx, name, id)
+				return err
+			})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		switch {
+		case failed[0] != nil && failed[1] == nil:
+			problem(fmt.Errorf("%w; its copy is in use", failed[0]))
+		case failed[0] == nil && failed[1] != nil && !errors.Is(failed[1], ErrNotFound): // that may be a removal under way
+			problem(fmt.Errorf("%w; the other one is in use", failed[1]))
+		}
+	}
+	return nil
 }
 
 // storedPacks lists all packs in the order of their names.

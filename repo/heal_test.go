@@ -298,6 +298,74 @@ func TestStorageThatIsGone(t *testing.T) {
 	}
 }
 
+// With parity a record is there twice: either may be damaged, lost or unreadable, and a removal removes both.
+func TestRecordCopy(t *testing.T) {
+	ctx := t.Context()
+	r, st := newParity(t, 5)
+	chunks := someChunks(75, 3)
+	record, _ := save(t, r, chunks...)
+	for _, name := range []string{recordName(record), recordCopy(record)} {
+		whole := object(t, st, name)
+		for what, harm := range map[string]func() error{
+			"a bit":   func() error { return st.Put(ctx, name, append([]byte{whole[0] ^ 1}, whole[1:]...)) },
+			"sector":  func() error { st.Lose(name, 0); return nil },
+			"missing": func() error { return st.Delete(ctx, name) },
+		} {
+			if err := harm(); err != nil {
+				t.Fatal(err)
+			}
+			other := reopen(t, st)
+			if ids, err := other.Records(ctx); err != nil || len(ids) != 1 || ids[0] != record {
+				t.Fatalf("%s of %s: records %v, %v", what, name, ids, err)
+			}
+			verify(t, other, record, chunks...)
+			c, err := other.Check(ctx, CheckOptions{}, marker(other), func(error) {})
+			if err != nil || c.Problems != 1 && (what != "missing" || name == recordName(record)) {
+				t.Errorf("%s of %s: a check finds %d problems, %v", what, name, c.Problems, err)
+			}
+			if what == "missing" {
+				if err := other.DeleteRecord(ctx, record); err != nil {
+					t.Errorf("%s of %s: %v", what, name, err)
+				}
+				if left := names(t, st, "snapshots/"); len(left) != 0 {
+					t.Errorf("%s of %s: %v is left", what, name, left)
+				}
+			}
+			for _, name := range []string{recordName(record), recordCopy(record)} {
+				if err := st.Put(ctx, name, whole); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := r.DeleteRecord(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeleteRecord(ctx, record); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed twice: %v", err)
+	}
+	if left := names(t, st, "snapshots/"); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+// A record of which the copy cannot be stored is none.
+func TestRecordWithoutItsCopy(t *testing.T) {
+	ctx := t.Context()
+	_, sectors := newParity(t, 5)
+	for n := 1; n <= 2; n++ {
+		st := storagetest.NewFaulty(sectors)
+		r := reopen(t, st)
+		st.Fail(storagetest.Fault{Ops: storagetest.Put, Prefix: "snapshots/", Nth: n, How: storagetest.After})
+		if _, err := r.putRecord(ctx, []byte("x")); err == nil || st.Fired() != 1 {
+			t.Errorf("put %d failed, and the record was stored: %v", n, err)
+		}
+		if left := names(t, sectors, "snapshots/"); len(left) != 0 {
+			t.Errorf("put %d failed, and %v is left", n, left)
+		}
+	}
+}
+
 // Parity that is not what it should be keeps a pack from being stored, as anything else in it does.
 func TestParityIsVerifiedBeforeItIsStored(t *testing.T) {
 	r, st := newParity(t, 5)

@@ -15,12 +15,17 @@ import (
 // A record is stored under snapshots/<id>, where id is the BLAKE3 of its bytes:
 //
 //	"VARVSNAP" ‖ seal(meta key, "varve snapshot" ‖ repository id, data)
+//
+// Where packs have parity, the same bytes are also in snapshots/<id>.copy. The record is written before its copy and removed
+// after it, so a copy without a record is a record that was lost, and counts as one.
 const recordMagic = "VARVSNAP"
 
 // maxRecord bounds a record that is read, in bytes.
 const maxRecord = 16 << 20
 
 func recordName(id ID) string { return "snapshots/" + hex.EncodeToString(id[:]) }
+
+func recordCopy(id ID) string { return recordName(id) + ".copy" }
 
 func (r *Repository) recordContext() string { return "varve snapshot" + r.id }
 
@@ -32,8 +37,12 @@ func (r *Repository) putRecord(ctx context.Context, data []byte) (ID, error) {
 		return ID{}, fmt.Errorf("storing snapshot record: it would have %d bytes, and no more than %d are read", len(sealed), maxRecord)
 	}
 	id := blake3.Sum256(sealed)
-	if err := r.storage.Put(ctx, recordName(id), sealed); err != nil {
-		_ = r.storage.Delete(context.WithoutCancel(ctx), recordName(id))
+	err := r.storage.Put(ctx, recordName(id), sealed)
+	if err == nil && r.own.Parity > 0 {
+		err = r.storage.Put(ctx, recordCopy(id), sealed)
+	}
+	if err != nil {
+		_ = r.DeleteRecord(context.WithoutCancel(ctx), id)
 		return ID{}, fmt.Errorf("storing snapshot record: %w", err)
 	}
 	return id, nil
@@ -42,13 +51,17 @@ func (r *Repository) putRecord(ctx context.Context, data []byte) (ID, error) {
 // Records lists the ids of all records, in no order.
 func (r *Repository) Records(ctx context.Context) ([]ID, error) {
 	var ids []ID
+	seen := map[ID]struct{}{}
 	err := r.storage.List(ctx, "snapshots/", func(name string, _ int64) error {
-		id, err := ParseID(strings.TrimPrefix(name, "snapshots/"))
+		id, err := ParseID(strings.TrimSuffix(strings.TrimPrefix(name, "snapshots/"), ".copy"))
 		if err != nil {
 			r.logf("ignored %s: it is not the name of a snapshot record", name)
 			return nil
 		}
-		ids = append(ids, id)
+		if _, twice := seen[id]; !twice {
+			seen[id] = struct{}{}
+			ids = append(ids, id)
+		}
 		return nil
 	})
 	if err != nil {
@@ -57,9 +70,22 @@ func (r *Repository) Records(ctx context.Context) ([]ID, error) {
 	return ids, nil
 }
 
-// Record reads one record: ErrNotFound, *DamagedError.
+// Record reads one record, or its copy: ErrNotFound, *DamagedError.
 func (r *Repository) Record(ctx context.Context, id ID) ([]byte, error) {
-	sealed, err := r.storage.Get(ctx, recordName(id), 0, -1, nil)
+	data, err := r.readRecord(ctx, recordName(id), id)
+	if err == nil || ctx.Err() != nil {
+		return data, err
+	}
+	copied, copyErr := r.readRecord(ctx, recordCopy(id), id)
+	if copyErr != nil {
+		return nil, err
+	}
+	r.logf("%v; its copy was read", err)
+	return copied, nil
+}
+
+func (r *Repository) readRecord(ctx context.Context, name string, id ID) ([]byte, error) {
+	sealed, err := r.storage.Get(ctx, name, 0, -1, nil)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
 	}
@@ -67,22 +93,36 @@ func (r *Repository) Record(ctx context.Context, id ID) ([]byte, error) {
 		return nil, fmt.Errorf("reading snapshot %s: %w", short(id), err)
 	}
 	if blake3.Sum256(sealed) != id || len(sealed) > maxRecord || !strings.HasPrefix(string(sealed[:min(8, len(sealed))]), recordMagic) {
-		return nil, &DamagedError{Object: recordName(id), Reason: "its bytes do not have the hash that is its name"}
+		return nil, &DamagedError{Object: name, Reason: "its bytes do not have the hash that is its name"}
 	}
 	data, err := unseal(r.secrets.meta, r.recordContext(), sealed[len(recordMagic):])
 	if err != nil {
-		return nil, &DamagedError{Object: recordName(id), Reason: err.Error()}
+		return nil, &DamagedError{Object: name, Reason: err.Error()}
 	}
 	return data, nil
 }
 
-// DeleteRecord removes a record. What only it named stays until the next prune.
+// DeleteRecord removes a record: ErrNotFound. Of several that remove one, one succeeds. What only it named stays until the
+// next prune.
 func (r *Repository) DeleteRecord(ctx context.Context, id ID) error {
-	err := r.storage.Delete(ctx, recordName(id))
-	if errors.Is(err, storage.ErrNotExist) {
-		return fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
+	names := []string{recordName(id)}
+	if r.own.Parity > 0 {
+		names = []string{recordCopy(id), recordName(id)}
+		if _, err := r.storage.Get(ctx, recordName(id), 0, 0, nil); errors.Is(err, storage.ErrNotExist) {
+			names = names[:1] // the copy is all that is left
+		}
 	}
-	return err
+	for i, name := range names {
+		err := r.storage.Delete(ctx, name)
+		switch {
+		case err == nil:
+		case !errors.Is(err, storage.ErrNotExist):
+			return err
+		case i == len(names)-1:
+			return fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
+		}
+	}
+	return nil
 }
 
 // ReplaceRecord stores data as a new record and then removes the old one: a crash between leaves both. When the old one is

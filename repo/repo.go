@@ -5,6 +5,7 @@
 //	keys/<id>, keys/<id>.copy   the master key, sealed under a password
 //	packs/<2>/<id>              frames of chunks and the directory that finds them: see package pack
 //	snapshots/<id>              a record
+//	snapshots/<id>.copy         the same bytes, where packs have parity
 //	leases/<id>                 who is working on the repository now
 //	condemned/<id>              which packs a prune is about to remove
 //
