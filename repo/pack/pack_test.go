@@ -235,8 +235,10 @@ func FuzzListing(f *testing.F) {
 
 // FuzzReadDirectory: bytes from storage never do harm.
 func FuzzReadDirectory(f *testing.F) {
-	data, _, _ := build(sample(), Data)
-	f.Add(data)
+	for _, parity := range []int{0, 5} {
+		data, _, _ := buildWith(parity, sample(), Data)
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _, _ = check(data)
 	})
