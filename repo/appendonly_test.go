@@ -124,29 +124,38 @@ func TestALeaseIsRenewedBesideWhatCannotBeReplaced(t *testing.T) {
 	})
 }
 
-// TestARevokedLeaseDoesNotCountThoughItsRenewalsAreThere: whoever takes a lease away takes the first object away first.
-func TestARevokedLeaseDoesNotCountThoughItsRenewalsAreThere(t *testing.T) {
-	owner, st := newRepository(t)
-	user := reopen(t, guarded{st})
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		lease, err := user.takeLease(ctx, Shared, "test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(6 * time.Minute)
-		synctest.Wait()
-		if err := st.Delete(ctx, lease.name); err != nil {
-			t.Fatal(err)
-		}
-		if err := lease.check(ctx); !errors.Is(err, storage.ErrNotExist) {
-			t.Errorf("its holder goes on: %v", err)
-		}
-		if err := owner.revoke(ctx, lease.name); err != nil {
-			t.Error(err)
-		}
-		lease.release()
-	})
+// TestALeaseThatWasTakenAwayStaysAway: its renewal does not bring it back, and its holder commits nothing.
+func TestALeaseThatWasTakenAwayStaysAway(t *testing.T) {
+	for what, guard := range map[string]func(storage.Storage) storage.Storage{
+		"guarded": func(st storage.Storage) storage.Storage { return guarded{st} },
+		"open":    func(st storage.Storage) storage.Storage { return st },
+	} {
+		t.Run(what, func(t *testing.T) {
+			owner, st := newRepository(t)
+			user := reopen(t, guard(st))
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				lease, err := user.takeLease(ctx, Shared, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(6 * time.Minute)
+				synctest.Wait()
+				if removed, err := owner.Unlock(ctx, true); err != nil || len(removed) != 1 {
+					t.Fatalf("%v, %v", removed, err)
+				}
+				time.Sleep(6 * time.Minute)
+				synctest.Wait()
+				if err := lease.check(ctx); !errors.Is(err, storage.ErrNotExist) {
+					t.Errorf("its holder goes on: %v", err)
+				}
+				if leases, err := owner.Leases(ctx); err != nil || len(leases) != 0 {
+					t.Errorf("%v, %v", leases, err)
+				}
+				lease.release()
+			})
+		})
+	}
 }
 
 func TestAppendOnlyStorageOnlyGrows(t *testing.T) {

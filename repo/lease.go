@@ -279,14 +279,17 @@ func (h *heldLease) renew() {
 			return
 		case <-tick.C:
 			h.mu.Lock()
-			if h.valid() == nil { // one that has expired must not come to life again
+			// One that has expired, or was taken away, must not come to life again.
+			err := h.holds(context.Background())
+			if err == nil {
 				now := time.Now()
 				h.lease.Renewed = now
-				if err := h.write(context.Background()); err != nil {
-					h.repo.logf("renewing the lease on the repository: %v", err)
-				} else {
+				if err = h.write(context.Background()); err == nil {
 					h.renewed = now
 				}
+			}
+			if err != nil {
+				h.repo.logf("renewing the lease on the repository: %v", err)
 			}
 			h.mu.Unlock()
 		}
@@ -307,6 +310,11 @@ func (h *heldLease) valid() error {
 func (h *heldLease) check(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.holds(ctx)
+}
+
+// holds is check; h.mu is held.
+func (h *heldLease) holds(ctx context.Context) error {
 	if err := h.valid(); err != nil {
 		return err
 	}

@@ -115,7 +115,8 @@ func (r *Root) UnmarshalText(text []byte) error {
 // Encode returns the record of s.
 func (s *Snapshot) Encode() ([]byte, error) { return json.Marshal(s) }
 
-// Decode is the inverse of Encode. What it returns can be read without further checks: sizes are not negative.
+// Decode is the inverse of Encode. What it returns can be read without further checks: sizes are not negative,
+// and no two disks have one name.
 func Decode(id ID, record []byte) (*Snapshot, error) {
 	s := &Snapshot{}
 	if err := json.Unmarshal(record, s); err != nil {
@@ -127,7 +128,12 @@ func Decode(id ID, record []byte) (*Snapshot, error) {
 	if s.Version < 1 {
 		return nil, fmt.Errorf("snapshot %s: the record is damaged: version %d", short(id), s.Version)
 	}
+	names := map[string]bool{}
 	for _, d := range s.Disks {
+		if names[d.Name] {
+			return nil, fmt.Errorf("snapshot %s: the record is damaged: two disks have the name %q", short(id), d.Name)
+		}
+		names[d.Name] = true
 		if d.Size < 0 || (d.Size > 0) != (d.Root != Root{}) {
 			return nil, fmt.Errorf("snapshot %s: the record is damaged: disk %q of %d bytes", short(id), d.Name, d.Size)
 		}

@@ -20,20 +20,20 @@ import (
 )
 
 // shelf makes a repository with a password that costs nothing, and names it to the commands of this test.
-func shelf(t *testing.T, st storage.Storage, place string) *repo.Repository {
+func shelf(t *testing.T, st storage.Storage, place, password string) *repo.Repository {
 	t.Helper()
 	params, err := chunker.Default()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := repo.Init(context.Background(), st, repo.Options{Password: []byte("test")}, repo.KDF{Time: 1, Memory: 64, Threads: 1}, settings{Chunker: params})
+	r, err := repo.Init(context.Background(), st, repo.Options{Password: []byte(password)}, repo.KDF{Time: 1, Memory: 64, Threads: 1}, settings{Chunker: params})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
 	t.Setenv("VARVE_REPOSITORY", place)
 	t.Setenv("VARVE_CACHE_DIR", t.TempDir())
-	t.Setenv("VARVE_PASSWORD", "test")
+	t.Setenv("VARVE_PASSWORD", password)
 	return r
 }
 
@@ -88,7 +88,7 @@ func TestADryRunSaysWhatIsFreed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shelf(t, st, place)
+	shelf(t, st, place, "test")
 	disk := filepath.Join(work, "disk.img")
 	data := randomBytes(6_000_000, 1)
 	for day := range 4 {
@@ -148,7 +148,7 @@ func (r *roomy) Free(context.Context) (int64, error) { return r.room, nil }
 func TestKeepFreeRemovesNoMoreThanItMust(t *testing.T) {
 	ctx := context.Background()
 	place := &roomy{Storage: storage.NewMemory(), room: 1 << 30}
-	r := shelf(t, place, "none")
+	r := shelf(t, place, "none", "test")
 	var params settings
 	if err := r.Settings(&params); err != nil {
 		t.Fatal(err)

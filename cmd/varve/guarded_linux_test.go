@@ -34,7 +34,7 @@ func TestAFolderThatOnlyGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shelf(t, st, place)
+	shelf(t, st, place, "test")
 	guard := func() {
 		t.Helper()
 		err := filepath.WalkDir(place, func(path string, e fs.DirEntry, err error) error {

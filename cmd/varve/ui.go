@@ -8,6 +8,7 @@ package main
 //     that was asked for.
 //   - With --json, standard output is one object a line (or one array, for lists), with restic's message types; warnings
 //     and the final error are objects on standard error.
+//   - Names come from disks, records and the storage, and must not drive a terminal: what cannot be printed is left out.
 //   - No password ever gets here.
 
 import (
@@ -20,6 +21,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
@@ -49,8 +51,19 @@ func newUI() *ui {
 // print shows people what they asked for.
 func (u *ui) print(format string, a ...any) {
 	if !u.json {
-		fmt.Fprintf(u.out, format+"\n", a...)
+		fmt.Fprintln(u.out, clean(fmt.Sprintf(format, a...)))
 	}
+}
+
+// clean returns text without what is neither printable nor the end of a line: escape sequences, and what turns the
+// direction of writing around.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
 }
 
 // say shows people how it went, unless they want quiet.
@@ -81,7 +94,7 @@ func (u *ui) aside(line string, object any) {
 	if u.bars != nil {
 		to = u.bars
 	}
-	_, _ = fmt.Fprintln(to, line)
+	_, _ = fmt.Fprintln(to, clean(line))
 }
 
 // note tells what may be good to know but needs no action.
@@ -118,7 +131,9 @@ func (u *ui) table(header []string, rows [][]string) {
 		header[i], right[i] = strings.TrimPrefix(header[i], ">"), strings.HasPrefix(header[i], ">")
 	}
 	for _, row := range append([][]string{header}, rows...) {
-		for i, cell := range row {
+		for i := range row {
+			row[i] = clean(strings.ReplaceAll(row[i], "\n", " "))
+			cell := row[i]
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
