@@ -107,8 +107,22 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	r.progress("checking packs", len(packs), len(packs))
 	bad := map[ID]int{} // in how many places a chunk was found to be damaged
 	if o.Select != nil {
-		d := dataCheck{repo: r, known: known, ledgers: ledgers, bad: bad, result: &result, problem: problem}
-		if err := d.read(ctx, o.Select(readable), o.MaxDuration); err != nil {
+		d := dataCheck{repo: r, known: known, ledgers: ledgers, damaged: func(p StoredPack, e examined, err error) error {
+			if r.damaged(ctx, p, &DamagedError{Object: packName(p.ID), Reason: err.Error()}, &result, problem) {
+				return nil
+			}
+			for i, f := range e.dir.Frames {
+				for _, c := range f.Chunks {
+					if e.bad[i] {
+						bad[c.ID]++
+					}
+				}
+			}
+			return nil
+		}}
+		err := d.read(ctx, o.Select(readable), o.MaxDuration)
+		result.ReadPacks, result.ReadBytes, result.LeftPacks, result.LeftBytes = d.packs, d.bytes, d.leftPacks, d.leftBytes
+		if err != nil {
 			return result, err
 		}
 	}
@@ -200,7 +214,7 @@ func (r *Repository) foundSince(ctx context.Context, seen, missing map[ID]struct
 func (r *Repository) checkConfig(ctx context.Context, problem func(error)) error {
 	for _, name := range []string{"config", "config.copy"} {
 		if _, err := r.readConfig(ctx, name); err != nil {
-			problem(fmt.Errorf("%w; the other copy is in use", err))
+			problem(fmt.Errorf("%w; the other copy is in use, and 'varve repair config' makes this one anew", err))
 		}
 	}
 	ids, err := listKeys(ctx, r.storage)
@@ -288,15 +302,16 @@ type dataCheck struct {
 	repo    *Repository
 	known   ledger
 	ledgers []string // objects that hold it
-	bad     map[ID]int
-	result  *Checked
-	problem func(error)
+	damaged func(p StoredPack, e examined, err error) error
+
+	packs, bytes         int64 // that were read
+	leftPacks, leftBytes int64 // that were not, as the time was over
 }
 
 // ledgerEvery is how often what was read is noted: what a long check has done is not lost when it is broken off.
 const ledgerEvery = 5 * time.Minute
 
-// read reads packs, one after the other, and notes in the ledger which are whole.
+// read reads packs, one after the other, passes on those that are damaged, and notes in the ledger which are whole.
 func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Duration) error {
 	r, scratch := d.repo, newFrameScratch(d.repo.secrets.id)
 	var buf []byte
@@ -304,13 +319,10 @@ func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Dura
 	noted, begun := time.Now(), time.Now()
 	for i, p := range packs {
 		r.progress("reading packs", i, len(packs))
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if most > 0 && time.Since(begun) >= most {
 			for _, left := range packs[i:] {
-				d.result.LeftPacks++
-				d.result.LeftBytes += left.Size
+				d.leftPacks++
+				d.leftBytes += left.Size
 			}
 			break
 		}
@@ -322,21 +334,14 @@ func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Dura
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // a prune has removed it since it was listed
 		}
-		d.result.ReadPacks++
-		d.result.ReadBytes += p.Size
+		d.packs++
+		d.bytes += p.Size
 		if err == nil {
 			d.known[p.ID] = time.Now()
 		} else {
 			delete(d.known, p.ID)
-			if r.damaged(ctx, p, &DamagedError{Object: packName(p.ID), Reason: err.Error()}, d.result, d.problem) {
-				e.bad = nil
-			}
-		}
-		for k, f := range e.dir.Frames {
-			for _, c := range f.Chunks {
-				if e.bad != nil && e.bad[k] {
-					d.bad[c.ID]++
-				}
+			if err := d.damaged(p, e, err); err != nil {
+				return err
 			}
 		}
 		if time.Since(noted) > ledgerEvery {

@@ -2,10 +2,9 @@ package repo
 
 import (
 	"context"
-	"errors"
 
 	"varve/index"
-	"varve/repo/storage"
+	"varve/repo/pack"
 )
 
 // copyPlace is a place of a chunk.
@@ -57,13 +56,16 @@ func (r *Repository) eachPlace(ctx context.Context, f func(index.Pack, index.Ent
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		dir, err := r.readDirectory(ctx, id, size)
-		if err != nil {
-			var damaged *DamagedError
-			if errors.As(err, &damaged) || errors.Is(err, storage.ErrNotExist) {
-				continue
-			}
+		var dir pack.Directory
+		err := r.again(ctx, packName(id), func() (err error) {
+			dir, err = r.readDirectory(ctx, id, size)
 			return err
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			continue // it may hold copies, and nobody can tell
 		}
 		q := indexPack(id, size, dir)
 		for _, e := range indexEntries(dir) {

@@ -17,13 +17,20 @@ import (
 // last reading gave is what counts.
 const readings = 4
 
-// again calls f until it returns nil, up to so often as readings says. Before each time the storage lets go of what it has
-// of name in memory. What is not there, is not there: that is not tried again.
+// drop makes the next reading of name one of the medium.
+func (r *Repository) drop(name string) {
+	if c, ok := r.storage.(storage.Cached); ok {
+		c.Drop(name)
+	}
+}
+
+// again calls f, which reads name, until it returns nil, up to so often as readings says. What is not there, is not there:
+// that is not tried again.
 func (r *Repository) again(ctx context.Context, name string, f func() error) error {
 	var first error
 	for try := 1; ; try++ {
-		if c, ok := r.storage.(storage.Cached); ok {
-			c.Drop(name)
+		if try > 1 {
+			r.drop(name)
 		}
 		err := f()
 		if err == nil && first != nil {
@@ -39,6 +46,7 @@ func (r *Repository) again(ctx context.Context, name string, f func() error) err
 // examined is a pack that was read in full.
 type examined struct {
 	data   []byte         // as far as it could be read, with zeros elsewhere
+	unread bool           // nothing of it could be read
 	listed bool           // dir is what the pack holds
 	dir    pack.Directory //
 	bad    []bool         // by frame: it cannot be read, or is not what was stored
@@ -48,13 +56,14 @@ type examined struct {
 // it; storage.ErrNotExist: it is not there. The data is in buf where there is room.
 func (r *Repository) examine(ctx context.Context, p StoredPack, buf []byte, scratch *frameScratch) (e examined, err error) {
 	try := 0
+	r.drop(packName(p.ID))
 	err = r.again(ctx, packName(p.ID), func() error {
 		try++
 		data, err := r.storage.Get(ctx, packName(p.ID), 0, -1, buf)
 		if err != nil && try == readings && !errors.Is(err, storage.ErrNotExist) && ctx.Err() == nil {
 			data = r.pieces(ctx, packName(p.ID), p.Size)
 		}
-		e = examined{data: data}
+		e = examined{data: data, unread: err != nil && data == nil}
 		return errors.Join(err, r.verifyData(&e, p, scratch))
 	})
 	if err != nil && !e.listed && ctx.Err() == nil {
@@ -69,8 +78,8 @@ func (r *Repository) examine(ctx context.Context, p StoredPack, buf []byte, scra
 
 // verifyData fills e from its data and says what is wrong with that.
 func (r *Repository) verifyData(e *examined, p StoredPack, scratch *frameScratch) error {
-	if len(e.data) == 0 {
-		return nil // there is an error for that already, or the directory finds it
+	if e.unread {
+		return nil // there is an error for that already
 	}
 	var named error
 	if sum := blake3.Sum256(e.data); sum != p.ID {

@@ -123,15 +123,18 @@ func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
 		if len(unknown) > 16 {
 			r.progress("reading the directories of packs", i, len(unknown))
 		}
-		dir, err := r.readDirectory(ctx, id, there[id])
+		var dir pack.Directory
+		err := r.again(ctx, packName(id), func() (err error) {
+			dir, err = r.readDirectory(ctx, id, there[id])
+			return err
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // a prune has removed it since it was listed
 		}
 		if err != nil {
-			var damaged *DamagedError
-			if !errors.As(err, &damaged) {
-				return err
-			}
 			// What it held is stored again by the next backup that meets it.
 			r.logf("%v; 'varve check' tells more", err)
 			r.broken[id] = struct{}{}

@@ -324,7 +324,11 @@ func (r *Repository) opener(p index.Pack) *pack.Opener {
 	if o, ok := r.openers.Load(p.ID); ok {
 		return o.(*pack.Opener)
 	}
-	dir := pack.Directory{Version: 1 + p.Kind>>4, Kind: pack.Kind(p.Kind & 0xf), Salt: p.Salt} // see indexPack
-	o, _ := r.openers.LoadOrStore(p.ID, dir.Opener(r.secrets.pack))
+	o, _ := r.openers.LoadOrStore(p.ID, directoryOf(p).Opener(r.secrets.pack))
 	return o.(*pack.Opener)
+}
+
+// directoryOf returns the head of the directory of a pack that the index knows: see indexPack.
+func directoryOf(p index.Pack) pack.Directory {
+	return pack.Directory{Version: 1 + p.Kind>>4, Kind: pack.Kind(p.Kind & 0xf), Salt: p.Salt}
 }

@@ -74,6 +74,19 @@ func (r *Repository) Begin(ctx context.Context, o SessionOptions) (*Session, err
 
 // beginUnder starts a session under a lease, which becomes the session's.
 func (r *Repository) beginUnder(ctx context.Context, lease *heldLease, o SessionOptions) (*Session, error) {
+	// The index is brought up to date after the lease is taken: what it finds now and is not condemned, no prune takes away.
+	x, err := r.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.condemnedKnown(); err != nil {
+		return nil, err
+	}
+	return r.newSession(lease, o, x)
+}
+
+// newSession returns a session under a lease, which finds in x what is there already.
+func (r *Repository) newSession(lease *heldLease, o SessionOptions, x *index.Index) (*Session, error) {
 	if o.Compression == "" {
 		o.Compression = CompressionDefault
 	}
@@ -82,14 +95,6 @@ func (r *Repository) beginUnder(ctx context.Context, lease *heldLease, o Session
 	}
 	if o.PackSize == 0 {
 		o.PackSize = DefaultPackSize
-	}
-	// The index is brought up to date after the lease is taken: what it finds now and is not condemned, no prune takes away.
-	x, err := r.follow(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.condemnedKnown(); err != nil {
-		return nil, err
 	}
 	return &Session{repo: r, lease: lease, maker: makerOf(lease.name), level: o.Compression, size: o.PackSize, index: x,
 		open: map[pack.Kind]*pack.Builder{}, slots: make(chan struct{}, publishers)}, nil

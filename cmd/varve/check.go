@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ and prunes may run meanwhile.` +
 			if readData || part != "" || maxDuration > 0 || !s.before.IsZero() {
 				o.Select = s.choose
 			}
-			return a.with(c.Context(), func(r *repo.Repository) error { return a.check(c.Context(), r, o) })
+			return a.with(c.Context(), func(r *repo.Repository) error { return a.check(c.Context(), r, o, nil) })
 		},
 	}
 	c.Flags().BoolVar(&readData, "read-data", false, "read all packs in full")
@@ -101,7 +102,8 @@ func (s selection) choose(packs []repo.StoredPack) []repo.StoredPack {
 	return chosen[:min(n, len(chosen))]
 }
 
-func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions) error {
+// check looks for damage, and says what is hurt by it, and by the loss of the chunks in lost.
+func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions, lost map[repo.ID]struct{}) error {
 	var list []*snapshot.Snapshot
 	var problems, records int64
 	report := func(err error) {
@@ -125,10 +127,12 @@ func (a *app) check(ctx context.Context, r *repo.Repository, o repo.CheckOptions
 		return err
 	}
 	hurt := []map[string]any{}
-	if problems > 0 {
+	if problems > 0 || len(lost) > 0 {
+		maps.Copy(c.Lost, lost)
 		if hurt, err = a.hurt(ctx, r, list, c.Lost); err != nil {
 			return err
 		}
+		problems = max(problems, int64(len(hurt)))
 	}
 	summary := map[string]any{"message_type": "summary", "num_errors": problems, "snapshots": len(list), "unreadable_snapshots": records, "hurt_snapshots": hurt,
 		"damaged_packs": hexIDs(c.Damaged), "healable_packs": hexIDs(c.Healable), "packs": c.Packs, "chunks": c.Chunks, "packs_read": c.ReadPacks, "bytes_read": c.ReadBytes, "packs_left": c.LeftPacks,

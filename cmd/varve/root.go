@@ -179,7 +179,7 @@ ENVIRONMENT
 	}
 	add("disks", a.backupCommand(), a.snapshotsCommand(), a.statsCommand(), a.diffCommand(), a.restoreCommand(), a.verifyCommand(),
 		a.forgetCommand(), a.tagCommand(), a.holdCommand(), a.releaseCommand())
-	add("repository", a.initCommand(), a.pruneCommand(), a.checkCommand(), a.keyCommand(), a.unlockCommand(), a.cacheCommand())
+	add("repository", a.initCommand(), a.pruneCommand(), a.checkCommand(), a.repairCommand(), a.keyCommand(), a.unlockCommand(), a.cacheCommand())
 	c.AddCommand(a.versionCommand())
 	return c
 }
