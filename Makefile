@@ -3,13 +3,16 @@
 # A release is a commit with a tag; any other build names its commit by itself.
 RELEASE := $(shell git describe --tags --exact-match --dirty 2>/dev/null)
 
-.PHONY: build test demo bench fuzz clean
+.PHONY: build test torture demo bench fuzz clean
 
 build: # bin/varve, without cgo
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.released=$(RELEASE)' -o bin/varve ./cmd/varve
 
 test: # everything: formatting, analysis, a little fuzzing, the binary end to end, the race detector
 	scripts/test
+
+torture: # what time, accidents and enemies do to repositories, thousands of times: root, about half an hour
+	scripts/torture
 
 demo: # five days of a disk: backup, history, prune, restore, verify
 	scripts/demo

@@ -66,6 +66,10 @@ var rules = map[string]rule{
 		testImports: []string{"repo/storage/storagetest"},
 	},
 
+	"scripts/crash": { // it looks at what is left as a reader does, and makes the disks itself
+		imports: []string{"repo", "repo/storage", "snapshot"},
+		modules: []string{"github.com/hanwen/go-fuse/v2", "golang.org/x/sys"},
+	},
 	"scripts/floor": {modules: []string{"github.com/klauspost/compress", "github.com/zeebo/blake3"}},
 	"scripts/reads": {imports: []string{"image", "repo", "repo/storage", "snapshot"}},
 }
