@@ -192,6 +192,7 @@ func (a *app) backup(ctx context.Context, r *repo.Repository, o backupOptions, p
 	if err != nil {
 		return err
 	}
+	a.made(r, hexID(id))
 	for _, d := range b.snapshot.Disks {
 		if d.Size > 0 {
 			r.Trust(snapshot.ID(d.Root))
@@ -268,6 +269,7 @@ func (b *backup) findParents(ctx context.Context) error {
 		return err
 	}
 	b.earlier = list
+	b.miss(b.repo, list)
 	if b.options.parent != "" {
 		s, err := snapshot.Find(list, b.options.parent, snapshot.Filter{Hosts: []string{b.snapshot.Host}})
 		if err != nil {

@@ -170,6 +170,7 @@ func (a *app) forget(ctx context.Context, r *repo.Repository, o forgetOptions, p
 	if err != nil {
 		return err
 	}
+	a.forgotten(r, outcomes)
 	a.showForget(outcomes, names, o, frees)
 	if o.prune {
 		return a.prune(ctx, r, p, all(r))

@@ -180,6 +180,9 @@ func (a *app) open(ctx context.Context) (*repo.Repository, error) {
 			a.ui.warn("open", "", errors.New("wrong password, try again"))
 			continue
 		}
+		if err == nil {
+			a.meet(r)
+		}
 		return r, err
 	}
 }

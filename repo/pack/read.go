@@ -2,6 +2,7 @@ package pack
 
 import (
 	"crypto/cipher"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func ReadDirectory(key Key, r io.ReaderAt, size int64) (Directory, error) {
 	}
 	copy(dir.Salt[:], head[saltAt:])
 	aead, commitment := derive(key, dir.Salt)
-	if string(commitment[:]) != string(head[commitAt:]) || string(header(dir.Version, dir.Kind, dir.Salt, commitment)) != string(head) ||
+	if subtle.ConstantTimeCompare(commitment[:], head[commitAt:]) != 1 || string(header(dir.Version, dir.Kind, dir.Salt, commitment)) != string(head) ||
 		foot[5]|foot[6]|foot[7] != 0 {
 		return dir, corrupt("its header or footer is not that of this repository")
 	}
