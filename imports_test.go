@@ -36,12 +36,13 @@ var rules = map[string]rule{
 	"index": {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
 
 	"repo": {
-		imports: []string{"index", "repo/pack", "repo/storage"},
+		imports: []string{"index", "repo/blocks", "repo/pack", "repo/storage"},
 		modules: []string{
 			"github.com/klauspost/compress", "github.com/zeebo/blake3", "golang.org/x/crypto", "golang.org/x/sync", "golang.org/x/sys",
 		},
 		testImports: []string{"repo/storage/storagetest"},
 	},
+	"repo/blocks": {modules: []string{"github.com/zeebo/blake3"}},
 	"repo/pack": {
 		modules: []string{"github.com/klauspost/compress", "github.com/klauspost/reedsolomon", "github.com/zeebo/blake3"},
 	},

@@ -102,13 +102,17 @@ func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
 	if err := r.listPacks(ctx, func(id ID, size int64) { there[id] = size }); err != nil {
 		return err
 	}
-	x.SetLive(func(id ID) bool { _, found := there[id]; return found })
+	exists := func(id ID) bool { _, found := there[id]; return found }
+	gone := x.SetLive(exists)
 	if s := x.Stats(); s.DeadChunks > s.Chunks/2 && s.DeadChunks > 10_000 {
 		if err := x.Reset(); err != nil { // mostly garbage: smaller and faster when made anew
 			return fmt.Errorf("making the index anew: %w", err)
 		}
 	}
 	known := x.Known()
+	if gone > 0 || len(known) == 0 { // or what has gone is not known
+		r.dropDigests(exists)
+	}
 	var unknown []ID
 	for id := range there {
 		if _, found := known[id]; !found {

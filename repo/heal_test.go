@@ -373,12 +373,12 @@ func TestParityIsVerifiedBeforeItIsStored(t *testing.T) {
 	for name := range packNames(t, st) {
 		data := object(t, st, name)
 		dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
-		if err != nil || r.verifyPack(data, dir) != nil {
-			t.Fatalf("%v, %v", err, r.verifyPack(data, dir))
+		if err != nil || r.verifyPack(data, dir, nil) != nil {
+			t.Fatalf("%v, %v", err, r.verifyPack(data, dir, nil))
 		}
 		last := dir.Frames[len(dir.Frames)-1]
 		data[int(last.Offset+last.Stored)+dir.Parity/2] ^= 1
-		if r.verifyPack(data, dir) == nil {
+		if r.verifyPack(data, dir, nil) == nil {
 			t.Error("a flipped bit of the parity is not found")
 		}
 	}

@@ -29,9 +29,10 @@ func short(id ID) string { return hex.EncodeToString(id[:6]) }
 // secrets are the keys of one repository, all derived from its master key, which is random and never derived from a
 // password. Each has one purpose.
 type secrets struct {
-	id   [32]byte // of chunks and tree nodes: keyed BLAKE3
-	pack [32]byte // from which the key of each pack is derived
-	meta [32]byte // of small objects: XChaCha20-Poly1305
+	id     [32]byte // of chunks and tree nodes: keyed BLAKE3
+	pack   [32]byte // from which the key of each pack is derived
+	meta   [32]byte // of small objects: XChaCha20-Poly1305
+	blocks [32]byte // of the digests of blocks in the cache: see package blocks
 }
 
 func deriveSecrets(master [32]byte, repository string) secrets {
@@ -40,6 +41,7 @@ func deriveSecrets(master [32]byte, repository string) secrets {
 	blake3.DeriveKey("varve v1 chunk id", material, s.id[:])
 	blake3.DeriveKey("varve v1 pack", material, s.pack[:])
 	blake3.DeriveKey("varve v1 meta", material, s.meta[:])
+	blake3.DeriveKey("varve v1 blocks", material, s.blocks[:])
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"varve/index"
+	"varve/repo/blocks"
 	"varve/repo/pack"
 )
 
@@ -251,7 +252,8 @@ func (s *Session) publish(b *pack.Builder) {
 
 func (s *Session) publishNow(ctx context.Context, b *pack.Builder) error {
 	data, id, dir := b.Finish()
-	if err := s.repo.verifyPack(data, dir); err != nil {
+	digests := s.repo.digestsOf(dir.Kind)
+	if err := s.repo.verifyPack(data, dir, digests); err != nil {
 		return fmt.Errorf("a pack is not readable as it would be stored; this points to faulty memory or hardware, nothing was stored: %w", err)
 	}
 	if err := s.repo.storage.Put(ctx, packName(id), data); err != nil {
@@ -260,6 +262,9 @@ func (s *Session) publishNow(ctx context.Context, b *pack.Builder) error {
 	entries := indexEntries(dir)
 	if err := s.index.Add(indexPack(id, int64(len(data)), dir), entries); err != nil {
 		return fmt.Errorf("adding a pack to the index: %w", err)
+	}
+	if digests != nil && s.index.Healthy() == nil { // where the index is not written any more there is little room left
+		s.repo.keepDigests(id, digests)
 	}
 	s.mu.Lock()
 	s.made = append(s.made, id)
@@ -361,8 +366,9 @@ func (s *Session) Close() {
 	}
 }
 
-// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk. Its parity is computed again.
-func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
+// verifyPack reads a pack back as a reader would: its directory, every frame, every chunk, which digests gets too when it is
+// not nil. Its parity is computed again.
+func (r *Repository) verifyPack(data []byte, want pack.Directory, digests *blocks.Builder) error {
 	dir, err := pack.ReadDirectory(r.secrets.pack, bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return err
@@ -381,6 +387,14 @@ func (r *Repository) verifyPack(data []byte, want pack.Directory) error {
 	for _, f := range dir.Frames {
 		if err := scratch.verify(o, f, data[f.Offset:f.Offset+f.Stored]); err != nil {
 			return err
+		}
+		if digests == nil {
+			continue
+		}
+		at := 0
+		for _, c := range f.Chunks {
+			digests.Add(c.ID, scratch.plain[at:at+int(c.Length)])
+			at += int(c.Length)
 		}
 	}
 	return nil

@@ -27,10 +27,10 @@ type CreateOptions struct {
 	// ParentLost is told why a part of the parent cannot be read; the scan goes on there as without a parent. It is called
 	// concurrently; nil: nobody is told.
 	ParentLost func(error)
-	// Parts makes what reads the parent's chunks, one a worker: of those that have changed only the blocks are stored that
-	// have. What the disk reads as is the same, but the tree is another one than that of a scan without a parent. nil:
+	// Parts makes what compares with the parent's chunks, one a worker: of those that have changed only the blocks are stored
+	// that have. What the disk reads as is the same, but the tree is another one than that of a scan without a parent. nil:
 	// changed chunks are stored as a whole.
-	Parts func() Loader
+	Parts func() Comparer
 
 	Load       Loader                 // reads the parent's tree
 	DataWriter func() (Writer, error) // makes one writer of chunks a worker
@@ -159,8 +159,9 @@ type scanner struct {
 	at     int // index in ranges of the one to be read next
 
 	guide  guide
-	before Loader     // of the parent's chunks; nil: they are not compared with
-	runs   []blockRun // of an extent that has changed
+	before Comparer   // with the parent's chunks; nil: they are not compared with
+	same   []bool     // blocks of an extent that has changed
+	runs   []blockRun // of it
 
 	extents []Extent
 	end     int // of the extents so far, in the segment

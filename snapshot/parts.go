@@ -1,10 +1,19 @@
 package snapshot
 
 import (
-	"bytes"
+	"context"
+	"slices"
 
 	"varve/chunker"
 )
+
+// Comparer compares blocks of a disk with those of chunks that were stored. It is for one goroutine at a time.
+type Comparer interface {
+	// Compare notes in same, for each block of data, whether it is the one that chunk id has there, from the chunk's block first on;
+	// a block beyond the chunk's end is not. It returns the length of the chunk in bytes, or 0 when it does not know: same is of no
+	// use then. An error says why the chunk cannot be relied on.
+	Compare(ctx context.Context, id ID, first int, data []byte, same []bool) (length int, err error)
+}
 
 // A scan with CreateOptions.Parts stores of an extent of the parent's that has changed only the blocks that have:
 //
@@ -137,27 +146,28 @@ func (s *scanner) trySplit(e *Extent, data []byte) (gone int, err error) {
 	if e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
 		return e.Blocks, nil
 	}
-	old, err := s.before.Load(s.ctx, e.ID, nil)
+	s.same = slices.Grow(s.same[:0], e.Blocks)[:blocksOf(len(data))]
+	length, err := s.before.Compare(s.ctx, e.ID, e.First, data, s.same)
+	if err == nil && length > 0 {
+		err = e.fits(length, len(data))
+	}
 	if err != nil {
 		if s.ctx.Err() != nil {
 			return e.Blocks, s.ctx.Err()
 		}
 		s.parentLost(err)
+	}
+	if err != nil || length == 0 {
 		return e.Blocks, nil
 	}
-	run, err := runOf(old, e, len(data))
-	if err != nil {
-		s.parentLost(err)
-		return e.Blocks, nil
-	}
-	s.runs = appendRuns(s.runs[:0], run, data)
+	s.runs = appendRuns(s.runs[:0], s.same, data)
 	for _, r := range s.runs {
 		if r.kind != Part {
 			gone += r.blocks
 		}
 	}
 	rest := s.guide.use(e.ID, 0) - gone // blocks of the chunk that the segment would use
-	if float64(gone) > maxChanged*float64(e.Blocks) || float64(rest) < minUsed*float64(blocksOf(len(old))) || !s.hasRoom(len(s.runs)) {
+	if float64(gone) > maxChanged*float64(e.Blocks) || float64(rest) < minUsed*float64(blocksOf(length)) || !s.hasRoom(len(s.runs)) {
 		return e.Blocks, nil
 	}
 	at := 0 // blocks of e that are emitted
@@ -184,13 +194,12 @@ type blockRun struct {
 	blocks int
 }
 
-// appendRuns compares two states of the same blocks. Neither a part nor a chunk starts with a zero block, as none does that
+// appendRuns makes runs of the blocks of now, of which some are the same as before. Neither a part nor a chunk starts with a zero block, as none does that
 // is cut by content: there the next scan will find zeros first.
-func appendRuns(runs []blockRun, before, now []byte) []blockRun {
-	for at := 0; at < len(now); at += Block {
-		end := min(at+Block, len(now))
+func appendRuns(runs []blockRun, same []bool, now []byte) []blockRun {
+	for i := range same {
 		kind := Chunk
-		if bytes.Equal(before[at:end], now[at:end]) {
+		if same[i] {
 			kind = Part
 		}
 		last := len(runs) - 1
@@ -198,7 +207,7 @@ func appendRuns(runs []blockRun, before, now []byte) []blockRun {
 			runs[last].blocks++
 			continue
 		}
-		if chunker.IsZero(now[at:end]) {
+		if chunker.IsZero(now[i*Block : min((i+1)*Block, len(now))]) {
 			if last >= 0 && runs[last].kind == Zero {
 				runs[last].blocks++
 				continue

@@ -244,7 +244,7 @@ func TestPartsOfALostChunk(t *testing.T) {
 	d.data[100] ^= 1
 	told := 0
 	o := s.options(first, 1)
-	o.Parts, o.ParentLost = func() Loader { return s }, func(error) { told++ }
+	o.Parts, o.ParentLost = func() Comparer { return s }, func(error) { told++ }
 	second, err := Create(context.Background(), d, o)
 	if err != nil || told != 1 {
 		t.Fatalf("%v; told %d times", err, told)

@@ -97,11 +97,19 @@ var chunkBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // runOf returns the n bytes of a chunk that an extent refers to.
 func runOf(data []byte, e *Extent, n int) ([]byte, error) {
-	start := e.First * Block
-	if start+n > len(data) || (e.Kind == Chunk && n != len(data)) {
-		return nil, fmt.Errorf("the tree is damaged: it wants %d bytes from %d of chunk %s, which has %d", n, start, short(e.ID), len(data))
+	if err := e.fits(len(data), n); err != nil {
+		return nil, err
 	}
-	return data[start : start+n], nil
+	return data[e.First*Block:][:n], nil
+}
+
+// fits reports why an extent of n bytes cannot refer to a chunk of length bytes.
+func (e *Extent) fits(length, n int) error {
+	start := e.First * Block
+	if start+n > length || (e.Kind == Chunk && n != length) {
+		return fmt.Errorf("the tree is damaged: it wants %d bytes from %d of chunk %s, which has %d", n, start, short(e.ID), length)
+	}
+	return nil
 }
 
 // leaf returns the extents of segment i.

@@ -53,6 +53,16 @@ func (s *store) Load(_ context.Context, id ID, buf []byte) ([]byte, error) {
 	return append(buf[:0], data...), nil
 }
 
+// Compare compares with the chunk's bytes.
+func (s *store) Compare(ctx context.Context, id ID, first int, data []byte, same []bool) (int, error) {
+	chunk, err := s.Load(ctx, id, nil)
+	for i := range same {
+		at := (first + i) * Block
+		same[i] = at < len(chunk) && bytes.Equal(chunk[at:min(at+Block, len(chunk))], data[i*Block:min((i+1)*Block, len(data))])
+	}
+	return len(chunk), err
+}
+
 func (s *store) LoadEach(ctx context.Context, ids []ID, _ int, f func(int, []byte, error) error) error {
 	for _, i := range rand.Perm(len(ids)) {
 		data, err := s.Load(ctx, ids[i], nil)
@@ -154,7 +164,7 @@ func create(s *store, d image.Source, parent *Disk, workers int) (*Disk, error) 
 // createParts is create with references into the parent's chunks.
 func createParts(s *store, d image.Source, parent *Disk, workers int) (*Disk, error) {
 	o := s.options(parent, workers)
-	o.Parts = func() Loader { return s }
+	o.Parts = func() Comparer { return s }
 	return Create(context.Background(), d, o)
 }
 

@@ -375,12 +375,12 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	return d, nil
 }
 
-// parts makes what reads chunks of the parent, to compare with: nil when whole chunks are wanted.
-func (b *backup) parts() func() snapshot.Loader {
+// parts makes what compares with chunks of the parent: nil when whole chunks are wanted.
+func (b *backup) parts() func() snapshot.Comparer {
 	if b.options.wholeChunks {
 		return nil
 	}
-	return func() snapshot.Loader { return b.repo.FrameReader() }
+	return func() snapshot.Comparer { return b.repo.Comparer() }
 }
 
 // unchanged reports whether all disks are as in one earlier snapshot, which guided them.

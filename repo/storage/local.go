@@ -80,6 +80,9 @@ func OpenLocal(path string, create bool) (*Local, error) {
 	return l, nil
 }
 
+// Near implements Storage.
+func (l *Local) Near() bool { return true }
+
 // Location is the folder's absolute path.
 func (l *Local) Location() string { return l.root }
 

@@ -20,6 +20,9 @@ func NewMemory() *Memory { return &Memory{objects: map[string][]byte{}} }
 // Location implements Storage.
 func (m *Memory) Location() string { return "memory" }
 
+// Near implements Storage.
+func (m *Memory) Near() bool { return true }
+
 // Put implements Storage.
 func (m *Memory) Put(ctx context.Context, name string, data []byte) error {
 	return m.put(ctx, name, data, true)

@@ -40,6 +40,9 @@ type Storage interface {
 	// be gone.
 	Delete(ctx context.Context, name string) error
 
+	// Near reports whether reading an object is cheap, as from a disk of this machine: cheaper than to store much the same again.
+	Near() bool
+
 	// Location says where this is, for messages.
 	Location() string
 }
