@@ -281,9 +281,9 @@ func (r *Repository) checkRecords(ctx context.Context, problem func(error)) erro
 		}
 		switch {
 		case failed[0] != nil && failed[1] == nil:
-			problem(fmt.Errorf("%w; its copy is in use", failed[0]))
+			problem(fmt.Errorf("%w; its copy is in use, and 'varve repair config' makes this one anew", failed[0]))
 		case failed[0] == nil && failed[1] != nil && !errors.Is(failed[1], ErrNotFound): // that may be a removal under way
-			problem(fmt.Errorf("%w; the other one is in use", failed[1]))
+			problem(fmt.Errorf("%w; the record itself is in use, and 'varve repair config' makes this one anew", failed[1]))
 		}
 	}
 	return nil

@@ -323,6 +323,10 @@ func TestRecordCopy(t *testing.T) {
 			if err != nil || c.Problems != 1 && (what != "missing" || name == recordName(record)) {
 				t.Errorf("%s of %s: a check finds %d problems, %v", what, name, c.Problems, err)
 			}
+			made, err := other.RepairConfig(ctx, true, func(err error) { t.Error(err) })
+			if err != nil || len(made) != 1 || made[0] != name {
+				t.Errorf("%s of %s: a repair would make %v, %v", what, name, made, err)
+			}
 			if what == "missing" {
 				if err := other.DeleteRecord(ctx, record); err != nil {
 					t.Errorf("%s of %s: %v", what, name, err)
@@ -331,8 +335,15 @@ func TestRecordCopy(t *testing.T) {
 					t.Errorf("%s of %s: %v is left", what, name, left)
 				}
 			}
-			for _, name := range []string{recordName(record), recordCopy(record)} {
-				if err := st.Put(ctx, name, whole); err != nil {
+			for i, name := range []string{recordName(record), recordCopy(record)} {
+				if what != "missing" {
+					if _, err := other.RepairConfig(ctx, false, func(err error) { t.Error(err) }); err != nil {
+						t.Fatal(err)
+					}
+					if !bytes.Equal(object(t, st, name), whole) {
+						t.Errorf("%s of copy %d: it was not repaired", what, i)
+					}
+				} else if err := st.Put(ctx, name, whole); err != nil {
 					t.Fatal(err)
 				}
 			}

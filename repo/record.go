@@ -85,6 +85,19 @@ func (r *Repository) Record(ctx context.Context, id ID) ([]byte, error) {
 }
 
 func (r *Repository) readRecord(ctx context.Context, name string, id ID) ([]byte, error) {
+	sealed, err := r.sealedRecord(ctx, name, id)
+	if err != nil {
+		return nil, err
+	}
+	data, err := unseal(r.secrets.meta, r.recordContext(), sealed[len(recordMagic):])
+	if err != nil {
+		return nil, &DamagedError{Object: name, Reason: err.Error()}
+	}
+	return data, nil
+}
+
+// sealedRecord reads a record as it is stored. When that is damaged it is returned with the error.
+func (r *Repository) sealedRecord(ctx context.Context, name string, id ID) ([]byte, error) {
 	sealed, err := r.storage.Get(ctx, name, 0, -1, nil)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fmt.Errorf("snapshot %s: %w", short(id), ErrNotFound)
@@ -93,13 +106,9 @@ func (r *Repository) readRecord(ctx context.Context, name string, id ID) ([]byte
 		return nil, fmt.Errorf("reading snapshot %s: %w", short(id), err)
 	}
 	if blake3.Sum256(sealed) != id || len(sealed) > maxRecord || !strings.HasPrefix(string(sealed[:min(8, len(sealed))]), recordMagic) {
-		return nil, &DamagedError{Object: name, Reason: "its bytes do not have the hash that is its name"}
+		return sealed, &DamagedError{Object: name, Reason: "its bytes do not have the hash that is its name"}
 	}
-	data, err := unseal(r.secrets.meta, r.recordContext(), sealed[len(recordMagic):])
-	if err != nil {
-		return nil, &DamagedError{Object: name, Reason: err.Error()}
-	}
-	return data, nil
+	return sealed, nil
 }
 
 // DeleteRecord removes a record: ErrNotFound. Of several that remove one, one succeeds. What only it named stays until the

@@ -66,8 +66,8 @@ func (r *Repository) RebuildIndex(ctx context.Context) (Reindexed, error) {
 	return result, nil
 }
 
-// RepairConfig makes the copies of the config and of the keys that are missing or damaged, each from the other one, and
-// returns their names. What has no copy that is whole is told to problem. A damaged one is kept in quarantine.
+// RepairConfig makes the copies of the config, of the keys and, where these are there twice, of records that are missing or
+// damaged, each from the other one, and returns their names. What has no copy that is whole is told to problem. A damaged one is kept in quarantine.
 func (r *Repository) RepairConfig(ctx context.Context, dryRun bool, problem func(error)) (made []string, err error) {
 	lease, err := r.takeLease(ctx, Maintenance, "repair config")
 	if err != nil {
@@ -82,6 +82,21 @@ func (r *Repository) RepairConfig(ctx context.Context, dryRun bool, problem func
 	for _, id := range keys {
 		pairs[keyName(id)] = func(name string) ([]byte, error) { return r.readKeyCopy(ctx, name, id) }
 	}
+	if r.own.Parity > 0 {
+		records, err := r.Records(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range records {
+			pairs[recordName(id)] = func(name string) (sealed []byte, err error) {
+				err = r.again(ctx, name, func() error {
+					sealed, err = r.sealedRecord(ctx, name, id)
+					return err
+				})
+				return sealed, err
+			}
+		}
+	}
 	for name, read := range pairs {
 		other := name + ".copy"
 		first, firstErr := read(name)
@@ -91,6 +106,7 @@ func (r *Repository) RepairConfig(ctx context.Context, dryRun bool, problem func
 		}
 		bad, from, good, harmed := "", "", first, second
 		switch {
+		case errors.Is(firstErr, ErrNotFound) && errors.Is(secondErr, ErrNotFound): // a record that was taken back since
 		case firstErr != nil && secondErr != nil:
 			problem(fmt.Errorf("neither copy is whole: %w; %w", firstErr, secondErr))
 		case firstErr != nil:
@@ -113,7 +129,7 @@ func (r *Repository) RepairConfig(ctx context.Context, dryRun bool, problem func
 		if err := r.storage.Put(ctx, bad, good); err != nil {
 			return made, fmt.Errorf("storing %s: %w", bad, err)
 		}
-		// A key that is being removed at this moment must not come back.
+		// What is being removed at this moment must not come back.
 		if _, err := r.storage.Get(ctx, from, 0, -1, nil); errors.Is(err, storage.ErrNotExist) {
 			if err := r.storage.Delete(ctx, bad); err != nil && !errors.Is(err, storage.ErrNotExist) {
 				return made, fmt.Errorf("taking %s back, of which the other copy was just removed: %w", bad, err)

@@ -20,7 +20,7 @@ they are interrupted.
 
 Begin with 'varve check --read-data', which says what is wrong. Then
 
-    a copy of the config or of a key is missing or damaged       varve repair config
+    a copy of the config, a key or a record is damaged           varve repair config
     a pack is damaged                                            varve repair packs, then varve backup
     a pack is missing                                            varve backup
     the index on this machine is suspected of being wrong        varve repair index` +
@@ -38,10 +38,11 @@ func (a *app) repairConfigCommand() *cobra.Command {
 	var dryRun bool
 	c := &cobra.Command{
 		Use:   "config [flags]",
-		Short: "make damaged copies of config and keys anew",
+		Short: "make damaged copies of config, keys and records anew",
 		Long: `The repair config command makes the copies of the config and of the keys that are missing or damaged, each from the
-other copy, of which one is enough to open the repository. What was damaged is kept in quarantine.` +
-			exits("1  failed, or a key has no copy that is whole", exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
+other copy, of which one is enough to open the repository. In a repository with parity the records of snapshots are
+there twice too. What was damaged is kept in quarantine.` +
+			exits("1  failed, or something has no copy that is whole", exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
 		Annotations: removes,
 		Example:     "  varve repair config",
 		Args:        cobra.NoArgs,
