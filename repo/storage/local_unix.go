@@ -6,8 +6,6 @@ import (
 	"errors"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // syncDir makes the names in a folder durable. Where the file system has no such thing (SMB, some FUSE ones) there is
@@ -23,13 +21,4 @@ func syncDir(path string) error {
 		return nil
 	}
 	return err
-}
-
-// free returns the bytes that this user may still write on the file system of a folder.
-func free(path string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, err
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
 }
