@@ -71,8 +71,9 @@ var rules = map[string]rule{
 		imports: []string{"repo", "repo/storage", "snapshot"},
 		modules: []string{"github.com/hanwen/go-fuse/v2", "golang.org/x/sys"},
 	},
-	"scripts/floor": {modules: []string{"github.com/klauspost/compress", "github.com/zeebo/blake3"}},
-	"scripts/reads": {imports: []string{"image", "repo", "repo/storage", "snapshot"}},
+	"scripts/floor":     {modules: []string{"github.com/klauspost/compress", "github.com/zeebo/blake3"}},
+	"scripts/mutations": {},
+	"scripts/reads":     {imports: []string{"image", "repo", "repo/storage", "snapshot"}},
 }
 
 // everywhere may be imported by the tests of any package.
