@@ -102,8 +102,12 @@ func appendLeaf(buf []byte, extents []Extent) []byte {
 	return buf
 }
 
-// decodeLeaf is the inverse of appendLeaf for a leaf that covers blocks blocks. It accepts nothing else.
+// decodeLeaf is the inverse of appendLeaf for a leaf that covers blocks blocks. It accepts nothing else. 0: as many as it has.
 func decodeLeaf(data []byte, blocks int) ([]Extent, error) {
+	unknown := blocks == 0
+	if unknown {
+		blocks = segmentBlocks
+	}
 	d := decoder{data: data}
 	if d.byte() != leafNode {
 		return nil, errors.New("it is not a leaf")
@@ -137,7 +141,7 @@ func decodeLeaf(data []byte, blocks int) ([]Extent, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	if covered != blocks {
+	if covered != blocks && (!unknown || covered == 0) {
 		return nil, fmt.Errorf("extents cover %d of %d blocks", covered, blocks)
 	}
 	return extents, nil
@@ -167,9 +171,14 @@ func appendInner(buf []byte, level int, children []child) []byte {
 	return buf
 }
 
-// decodeInner is the inverse of appendInner for a node of count children at level. It accepts nothing else.
+// decodeInner is the inverse of appendInner for a node of count children at level. It accepts nothing else. 0 children: as
+// many as it has.
 func decodeInner(data []byte, level, count int) ([]child, error) {
 	d := decoder{data: data}
+	unknown := count == 0
+	if unknown {
+		count = Fanout
+	}
 	if d.byte() != innerNode || int(d.byte()) != level {
 		return nil, fmt.Errorf("it is not an inner node of level %d", level)
 	}
@@ -192,7 +201,7 @@ func decodeInner(data []byte, level, count int) ([]child, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	if len(children) != count {
+	if len(children) != count && (!unknown || len(children) == 0) {
 		return nil, fmt.Errorf("it has %d of %d children", len(children), count)
 	}
 	return children, nil

@@ -115,6 +115,9 @@ func (r *Root) UnmarshalText(text []byte) error {
 // Encode returns the record of s.
 func (s *Snapshot) Encode() ([]byte, error) { return json.Marshal(s) }
 
+// ErrNewer says that a record was written by a varve that knows more.
+var ErrNewer = errors.New("a newer varve is needed")
+
 // Decode is the inverse of Encode. What it returns can be read without further checks: sizes are not negative,
 // and no two disks have one name.
 func Decode(id ID, record []byte) (*Snapshot, error) {
@@ -123,7 +126,7 @@ func Decode(id ID, record []byte) (*Snapshot, error) {
 		return nil, fmt.Errorf("snapshot %s: the record is damaged: %w", short(id), err)
 	}
 	if s.Version > 1 {
-		return nil, fmt.Errorf("snapshot %s: its record has version %d: a newer varve is needed", short(id), s.Version)
+		return nil, fmt.Errorf("snapshot %s: its record has version %d: %w", short(id), s.Version, ErrNewer)
 	}
 	if s.Version < 1 {
 		return nil, fmt.Errorf("snapshot %s: the record is damaged: version %d", short(id), s.Version)

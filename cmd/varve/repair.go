@@ -23,6 +23,7 @@ Begin with 'varve check --read-data', which says what is wrong. Then
     a copy of the config, a key or a record is damaged           varve repair config
     a pack is damaged                                            varve repair packs, then varve backup
     a pack is missing                                            varve backup
+    the record of a snapshot is damaged or was deleted           varve repair snapshots
     the index on this machine is suspected of being wrong        varve repair index` +
 			exits(exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve check --read-data
@@ -30,7 +31,7 @@ Begin with 'varve check --read-data', which says what is wrong. Then
   varve repair packs
   varve backup /dev/sda`,
 	}
-	c.AddCommand(a.repairConfigCommand(), a.repairIndexCommand(), a.repairPacksCommand())
+	c.AddCommand(a.repairConfigCommand(), a.repairIndexCommand(), a.repairPacksCommand(), a.repairSnapshotsCommand())
 	return c
 }
 
