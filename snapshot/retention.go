@@ -52,7 +52,10 @@ func ParseSpan(text string) (Span, error) {
 
 // Before returns the time that lies s before t.
 func (s Span) Before(t time.Time) time.Time {
-	return t.AddDate(-s.Years, -s.Months, -s.Days).Add(-time.Duration(s.Hours) * time.Hour)
+	if s.Years != 0 || s.Months != 0 || s.Days != 0 { // else even no days back is another moment where an hour comes twice
+		t = t.AddDate(-s.Years, -s.Months, -s.Days)
+	}
+	return t.Add(-time.Duration(s.Hours) * time.Hour)
 }
 
 func (s Span) zero() bool { return s == Span{} }
@@ -165,7 +168,9 @@ func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove
 			}
 		}
 		for _, r := range within {
-			if !r.within.zero() && s.Time.After(r.within.Before(latest)) && r.first(i, local) {
+			// The latest itself is never too old, not even where the day before it was left out of the calendar.
+			young := s.Time.After(r.within.Before(latest)) || !s.Time.Before(latest)
+			if !r.within.zero() && young && r.first(i, local) {
 				reasons = append(reasons, r.reason+" "+r.within.String())
 			}
 		}

@@ -76,11 +76,15 @@ func keeps(p Policy, list []*Snapshot, s *Snapshot, now time.Time) bool {
 		if c.span == (Span{}) || !newestOf(s, c.period) {
 			continue
 		}
-		// Of what is not in the future, nothing lies so far after s that s is too old.
+		// Nothing that is the last before the future lies so far after s that s is too old.
 		young := true
 		for _, o := range list {
-			t := o.Time.In(zone)
-			if !t.After(now) && !s.Time.After(t.AddDate(-c.span.Years, -c.span.Months, -c.span.Days).Add(-time.Duration(c.span.Hours)*time.Hour)) {
+			last := !o.Time.After(now) && !slices.ContainsFunc(list, func(p *Snapshot) bool { return p.Time.After(o.Time) && !p.Time.After(now) })
+			from := o.Time.In(zone)
+			if c.span != (Span{Hours: c.span.Hours}) {
+				from = from.AddDate(-c.span.Years, -c.span.Months, -c.span.Days)
+			}
+			if last && s.Time.Before(o.Time) && !s.Time.After(from.Add(-time.Duration(c.span.Hours)*time.Hour)) {
 				young = false
 			}
 		}
