@@ -126,7 +126,7 @@ func TestPruneHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, n := range packNames(t, st) {
-		harmSectors(t, st, name, random, 0, n-1)
+		harmSectors(t, st, name, random, min(1, n-1)) // the directory reads well
 	}
 	r = reopen(t, st)
 	for range 2 { // the second one removes what nobody can be relying on any more

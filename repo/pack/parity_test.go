@@ -230,6 +230,19 @@ func TestLayoutCoversThePack(t *testing.T) {
 	})
 }
 
+// The largest packs that varve makes, of 128 MiB and a frame, have a valid layout with any parity.
+func TestLargestPack(t *testing.T) {
+	for percent := 1; percent <= MaxParity; percent++ {
+		front := (130 << 20) / sectorSize
+		for l := planLayout(front, 50, percent); l.sectors()*sectorSize > 131<<20; l = planLayout(front, 50, percent) {
+			front -= 100
+		}
+		if l := planLayout(front, 50, percent); !l.valid() {
+			t.Errorf("%d %%: %+v", percent, l)
+		}
+	}
+}
+
 // FuzzHeal: whatever a table says does no harm, and what comes back is the pack of that name.
 func FuzzHeal(f *testing.F) {
 	data, id, _ := noisePack(5, 40_000)
