@@ -358,7 +358,7 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 	}
 	_, err = unseal(r.secrets.meta, "nothing", make([]byte, 100))
 	tell(err)
-	line, err := json.Marshal(r)
+	line, err := json.Marshal([]any{r})
 	if err != nil {
 		t.Fatal(err)
 	}

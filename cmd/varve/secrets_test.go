@@ -28,7 +28,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	}
 	r := shelf(t, st, place, secret)
 	var master []byte
-	if master, err = json.Marshal(r); err != nil || len(master) > 2 {
+	if master, err = json.Marshal([]any{r}); err != nil || string(master) != "[{}]" {
 		t.Errorf("a repository as JSON is %s, %v", master, err)
 	}
 	write := func(name, text string) string {
