@@ -41,7 +41,7 @@ const (
 
 var mutations = []mutation{
 	// How an object becomes durable.
-	{what: "the sync of an object's file", file: local, from: "err = f.Sync()", to: "err = nil", tests: "TestPowerCut$", few: true},
+	{what: "the sync of an object's file", file: local, from: "err = f.Sync()", to: "err = nil", tests: "TestPowerCut$|TestPowerCutInARepositorysLife", few: true},
 	{what: "the error of that sync", file: local, from: "err = f.Sync()", to: "_ = f.Sync()", tests: "TestEveryFailure"},
 	{what: "the error of writing", file: local, from: "_, err = f.Write(data)", to: "_, _ = f.Write(data)", tests: "TestEveryFailure|TestFullDisk"},
 	{what: "the error of closing", file: local, from: "closeErr := f.Close(); err == nil {", to: "closeErr := f.Close(); false {", tests: "TestEveryFailure"},
