@@ -110,7 +110,8 @@ func newer(a, b *Snapshot) int {
 // Apply splits the snapshots of one group into those that p keeps and those to remove, both newest first. Hours and
 // days are those of the time zone of now. The spans count back from the newest snapshot that is not later than now: one
 // from a machine whose clock is ahead must not make all others old. In a group that is not empty, the oldest snapshot is
-// kept by a rule that counts periods and is not used up, as the nearest to what is asked for. A held snapshot is kept.
+// kept by a rule that counts periods and is not used up, and by a rule with a span in which it lies, as the nearest to what
+// is asked for. A held snapshot is kept.
 func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove []*Snapshot) {
 	list := slices.Clone(snapshots)
 	slices.SortStableFunc(list, newer)
@@ -170,8 +171,13 @@ func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove
 		for _, r := range within {
 			// The latest itself is never too old, not even where the day before it was left out of the calendar.
 			young := s.Time.After(r.within.Before(latest)) || !s.Time.Before(latest)
-			if !r.within.zero() && young && r.first(i, local) {
-				reasons = append(reasons, r.reason+" "+r.within.String())
+			if r.within.zero() || !young {
+				continue
+			}
+			if reason := r.reason + " " + r.within.String(); r.first(i, local) {
+				reasons = append(reasons, reason)
+			} else if i == len(list)-1 {
+				reasons = append(reasons, "oldest "+reason)
 			}
 		}
 		if len(reasons) > 0 {

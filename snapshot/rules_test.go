@@ -73,7 +73,7 @@ func keeps(p Policy, list []*Snapshot, s *Snapshot, now time.Time) bool {
 		span   Span
 		period string
 	}{{p.Within, "none"}, {p.WithinHourly, "hour"}, {p.WithinDaily, "day"}, {p.WithinWeekly, "week"}, {p.WithinMonthly, "month"}, {p.WithinYearly, "year"}} {
-		if c.span == (Span{}) || !newestOf(s, c.period) {
+		if c.span == (Span{}) || !newestOf(s, c.period) && !oldest {
 			continue
 		}
 		// Nothing that is the last before the future lies so far after s that s is too old.
@@ -251,5 +251,17 @@ func TestASnapshotOfTheFutureDoesNotAgeTheOthers(t *testing.T) {
 	}
 	if _, remove := (Policy{Within: Span{Days: 3}}).Apply(list[5:], now); len(remove) != 0 {
 		t.Error("of snapshots that are all in the future, one goes")
+	}
+}
+
+// TestHoursAreHours: also from a time that comes twice, because clocks are put back.
+func TestHoursAreHours(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := time.Date(2024, 10, 27, 1, 30, 0, 0, time.UTC).In(zone) // 2:30 for the second time
+	if got := (Span{Hours: 3}).Before(second); !got.Equal(second.Add(-3 * time.Hour)) {
+		t.Errorf("3 hours before %v is %v", second, got)
 	}
 }

@@ -38,9 +38,9 @@ of disks is looked at by itself (--group-by). What the snapshots held stays in t
 --prune does at once.
 
 --keep-daily 7 keeps the newest snapshot of each of the last 7 days that have one, and so on; a snapshot that any flag
-keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest that is not in the
-future. Where there are fewer days, months or the like than asked for, the oldest snapshot is kept as well. Held
-snapshots are kept.
+keeps is kept. --keep-within 2y5m7d3h keeps all that is not older than that, counted from the newest that is not in
+the future. Where there are fewer days, months or the like than asked for, or all lie within the span, the oldest
+snapshot is kept as well. Held snapshots are kept.
 
 Whoever can add snapshots can add many with times that suit him, and so push good ones out of rules that count. Rules of
 time (--keep-within and its like) and held snapshots cannot be used up like that.
