@@ -32,16 +32,32 @@ func (s *idSet) slot(fp uint64) int {
 	return at
 }
 
+// expect makes room for n ids at once: while a set grows it is there twice.
+func (s *idSet) expect(n int64) {
+	size := 1024
+	for int64(size)*3 < n*4 {
+		size *= 2
+	}
+	if size > len(s.slots) {
+		s.resize(size)
+	}
+}
+
+// resize makes the number of slots a power of two that is large enough.
+func (s *idSet) resize(slots int) {
+	old := s.slots
+	s.slots = make([]uint64, slots)
+	for _, v := range old {
+		if v != 0 {
+			s.slots[s.slot(v&^1)] = v
+		}
+	}
+}
+
 // add reports whether id was not there before.
 func (s *idSet) add(id ID) bool {
 	if s.n*4 >= len(s.slots)*3 {
-		old := s.slots
-		s.slots = make([]uint64, max(1024, 2*len(old)))
-		for _, v := range old {
-			if v != 0 {
-				s.slots[s.slot(v&^1)] = v
-			}
-		}
+		s.resize(max(1024, 2*len(s.slots)))
 	}
 	fp := fingerprint(id)
 	at := s.slot(fp)

@@ -122,6 +122,11 @@ func (p *pruner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	x, err := r.follow(ctx)
+	if err != nil {
+		return err
+	}
+	p.marked.live.expect(x.Stats().Chunks)
 	if err := p.markAll(ctx); err != nil {
 		return err
 	}

@@ -78,6 +78,8 @@ func BenchmarkPrune(b *testing.B) {
 	if _, err := r.follow(ctx); err != nil {
 		b.Fatal(err)
 	}
+	debug.SetGCPercent(200) // as the program has it
+	debug.SetMemoryLimit(250 << 20)
 	debug.FreeOSMemory()
 	peak := watchMemory(b)
 	for b.Loop() {
