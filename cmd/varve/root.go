@@ -189,7 +189,8 @@ var removes = map[string]string{"removes": "yes"}
 
 // mayRun refuses commands that remove, where nothing may be removed, before they begin. A dry run removes nothing.
 func (a *app) mayRun(c *cobra.Command) error {
-	if env := os.Getenv("VARVE_APPEND_ONLY"); env != "" && env != "0" && !strings.EqualFold(env, "false") {
+	env := os.Getenv("VARVE_APPEND_ONLY")
+	if !c.Flags().Changed("append-only") && env != "" && env != "0" && !strings.EqualFold(env, "false") {
 		a.appendOnly = true
 	}
 	dry := c.Flags().Lookup("dry-run")
