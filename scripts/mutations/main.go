@@ -57,7 +57,7 @@ var mutations = []mutation{
 	{what: "that packs are stored before the record", file: session, from: "	if err := s.Sync(ctx); err != nil {\n		return ID{}, err", to: "	if err := error(nil); err != nil {\n		return ID{}, err", tests: "TestRecordComesLast", few: true},
 	{what: "that a pack failed to be stored", file: session, from: "return fmt.Errorf(\"storing a pack: %w\", err)", to: "", tests: "TestEveryFaultIsSurvived|TestFullStorage"},
 	{what: "that the packs are there", file: session, from: "if err := s.present(ctx); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestVanishedPackCommitsNothing", few: true},
-	{what: "that a pack is read back", file: session, from: "s.repo.verifyPack(data, dir)", to: "error(nil)", tests: "TestFaultyMemoryStoresNothing"},
+	{what: "that a pack is read back", file: session, from: "if err := s.repo.verifyPack(data, dir, digests); err != nil {", to: "if _, err := digests, error(nil); err != nil {", tests: "TestFaultyMemoryStoresNothing"},
 	{what: "the lease test before the record", file: session, from: "cmp.Or(s.lease.check(ctx), ctx.Err())", to: "cmp.Or(error(nil), ctx.Err())", tests: "TestLostLeaseStoresNoRecord", few: true},
 	{what: "the lease test after the record", file: session, from: "s.lease.check(context.WithoutCancel(ctx))", to: "error(nil)", tests: "TestSuspendedBeforeTheRecord"},
 	{what: "that a failed record is removed", file: "repo/record.go", from: "_ = r.DeleteRecord(context.WithoutCancel(ctx), id)", to: "", tests: "TestFailedCommitLeavesNoRecord"},
