@@ -104,7 +104,7 @@ func (r *Repository) catchUp(ctx context.Context, x *index.Index) error {
 	}
 	exists := func(id ID) bool { _, found := there[id]; return found }
 	gone := x.SetLive(exists)
-	if s := x.Stats(); s.DeadChunks > s.Chunks/2 && s.DeadChunks > 10_000 {
+	if s := x.Stats(); s.DeadChunks > s.Chunks/2 && s.DeadChunks > 10_000 && r.expendable(ctx, x, there) == nil {
 		if err := x.Reset(); err != nil { // mostly garbage: smaller and faster when made anew
 			return fmt.Errorf("making the index anew: %w", err)
 		}
@@ -162,6 +162,14 @@ func (r *Repository) rebuild(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	r.rebuilt = true
+	there := map[ID]int64{}
+	if err := r.listPacks(ctx, func(id ID, size int64) { there[id] = size }); err != nil {
+		return false, err
+	}
+	if err := r.expendable(ctx, r.index, there); err != nil {
+		r.logf("%v", err)
+		return false, ctx.Err()
+	}
 	if err := r.index.Reset(); err != nil {
 		return false, fmt.Errorf("making the index anew: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"varve/index"
 	"varve/repo/storage"
 )
 
@@ -29,27 +30,17 @@ func (r *Repository) RebuildIndex(ctx context.Context) (Reindexed, error) {
 	if r.index == nil {
 		r.index = r.openIndex()
 	}
-	before := r.index.Known()
 	there := map[ID]int64{}
 	if err := r.listPacks(ctx, func(id ID, size int64) { there[id] = size }); err != nil {
 		return Reindexed{}, err
 	}
+	if err := r.expendable(ctx, r.index, there); err != nil {
+		return Reindexed{}, err
+	}
 	var result Reindexed
-	for id := range before {
-		size, found := there[id]
-		if !found {
+	for id := range r.index.Known() {
+		if _, found := there[id]; !found {
 			result.Gone++
-			continue
-		}
-		err := r.again(ctx, packName(id), func() error {
-			_, err := r.readDirectory(ctx, id, size)
-			return err
-		})
-		if ctx.Err() != nil {
-			return result, ctx.Err()
-		}
-		if err != nil && !errors.Is(err, storage.ErrNotExist) {
-			return result, fmt.Errorf("%w; only the index knows now what is in it, and was left as it is: run 'varve repair packs' first", err)
 		}
 	}
 	r.rebuilt = true
@@ -64,6 +55,28 @@ func (r *Repository) RebuildIndex(ctx context.Context) (Reindexed, error) {
 	}
 	result.Packs, result.Chunks = int64(len(r.index.Known())), r.index.Stats().Chunks
 	return result, nil
+}
+
+// expendable returns nil when all that x knows of the packs in there can be read from them again. Else, only x knows what is
+// in some pack: it must not be made anew before that pack is repaired.
+func (r *Repository) expendable(ctx context.Context, x *index.Index, there map[ID]int64) error {
+	for id := range x.Known() {
+		size, found := there[id]
+		if !found {
+			continue
+		}
+		err := r.again(ctx, packName(id), func() error {
+			_, err := r.readDirectory(ctx, id, size)
+			return err
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return fmt.Errorf("%w; only the index knows what is in it, and was left as it is: run 'varve repair packs'", err)
+		}
+	}
+	return nil
 }
 
 // RepairConfig makes the copies of the config, of the keys and, where these are there twice, of records that are missing or

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -133,5 +134,43 @@ func TestRebuildIndex(t *testing.T) {
 	}
 	if x, err := w.open(t, w.st, true).RebuildIndex(t.Context()); err != nil || x.Gone != 1 || int(x.Packs) != len(w.packs)-1 {
 		t.Errorf("with a pack that has gone: %+v, %v", x, err)
+	}
+}
+
+// What only the index knows, it keeps, when something else cannot be found and it would be made anew.
+func TestIndexIsNotMadeAnewWhereOnlyItKnows(t *testing.T) {
+	w := newWreck(t)
+	harms["half is cut off"](t, w)
+	before := w.readable(t, true)
+	other := slices.MinFunc(w.packs, func(a, b string) int { return len(object(t, w.st, a)) - len(object(t, w.st, b)) })
+	if err := w.st.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	after := w.readable(t, true)
+	elsewhere := w.readable(t, false)
+	if len(after) <= len(elsewhere) || len(after) >= len(before) {
+		t.Fatalf("%d chunks can be read here, %d before a pack was lost, %d elsewhere", len(after), len(before), len(elsewhere))
+	}
+	o := options(t)
+	if err := os.CopyFS(o.CacheDir, os.DirFS(w.cache)); err != nil {
+		t.Fatal(err)
+	}
+	for try := range 2 { // the second process finds what the first one leaves
+		r, err := Open(t.Context(), w.st, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		can := 0
+		for id := range w.known {
+			if _, err := r.Load(t.Context(), id, nil); err == nil {
+				can++
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if can != len(after) {
+			t.Errorf("process %d reads %d chunks, not %d", try, can, len(after))
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"varve/repo"
@@ -214,5 +215,5 @@ func (a *app) reportPack(p repo.RepairedPack, dryRun bool) {
 	default:
 		a.ui.print("%s: saved %d of %s, the rest lies in %s", name, p.Saved, count(int64(p.Chunks), "chunk", "chunks"), p.To)
 	}
-	a.ui.print("    %v", p.Reason)
+	a.ui.print("    %s", strings.ReplaceAll(p.Reason.Error(), "\n", "; "))
 }
