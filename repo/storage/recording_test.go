@@ -37,6 +37,7 @@ type recording struct {
 	mu     sync.Mutex
 	events []event
 	fail   func(event) error // nil: nothing fails
+	order  sync.Mutex        // held while something is done and recorded
 }
 
 // record adds an event, unless it is to fail.
@@ -74,6 +75,9 @@ func (r *recording) apply(op, path, to string, do func() error) error {
 		}
 		return do()
 	}
+	// As one: who finds that a folder is there must not record a file in it before the folder.
+	r.order.Lock()
+	defer r.order.Unlock()
 	if err := do(); err != nil {
 		return err
 	}
