@@ -145,16 +145,15 @@ func (r *Repository) condemnedKnown() error {
 	return nil
 }
 
-// ripe reports whether all have ended who may rely on the packs of c: those whose lease was there when the list was new.
-// Leases that have ended by themselves are removed, so that their holders, should they run after all, commit nothing. own is
-// the name of the caller's lease. With look nothing is changed.
-func (r *Repository) ripe(ctx context.Context, c *condemned, own string, look bool) (bool, error) {
+// waitingFor returns the leases of those who may rely on the packs of c: that were there when the list was new, and count. When
+// there are none, the list is ripe. Leases that have ended by themselves are removed, so that their holders, should they run
+// after all, commit nothing. own is the name of the caller's lease. With look nothing is changed.
+func (r *Repository) waitingFor(ctx context.Context, c *condemned, own string, look bool) (waiting []Lease, err error) {
 	leases, err := r.Leases(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	now := time.Now()
-	var waiting []string
 	for _, l := range leases {
 		if l.Name == own || !c.Noted.IsZero() && !slices.Contains(c.Waiting, l.Name) {
 			continue
@@ -163,21 +162,21 @@ func (r *Repository) ripe(ctx context.Context, c *condemned, own string, look bo
 		if l.stale(now) || l.Damaged && !c.Noted.IsZero() && now.Sub(c.Noted) > leaseTTL {
 			if !look {
 				if err := r.revoke(ctx, l.Name); err != nil && !l.Ended {
-					return false, err
+					return nil, err
 				}
 			}
 			continue
 		}
-		waiting = append(waiting, l.Name)
+		waiting = append(waiting, l)
 	}
-	if len(waiting) == 0 || look {
-		return len(waiting) == 0, nil
+	if len(waiting) > 0 && !look && c.Noted.IsZero() {
+		c.Noted = now
+		for _, l := range waiting {
+			c.Waiting = append(c.Waiting, l.Name)
+		}
+		err = r.putCondemned(ctx, c)
 	}
-	if c.Noted.IsZero() {
-		c.Noted, c.Waiting = now, waiting
-		return false, r.putCondemned(ctx, c)
-	}
-	return false, nil
+	return waiting, err
 }
 
 // makerOf returns what the salts of packs begin with that are made under the lease of that name: a prune tells by it what

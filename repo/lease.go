@@ -102,11 +102,6 @@ func (l Lease) stale(now time.Time) bool {
 	if now.Sub(l.Renewed) > leaseTTL {
 		return true
 	}
-	return l.dead()
-}
-
-// dead reports whether the process of l is known to run no more.
-func (l Lease) dead() bool {
 	return l.Machine != "" && l.Machine == machine() && processGone(l.PID, l.Started)
 }
 

@@ -187,12 +187,12 @@ func (p *pruner) condemnedBefore(ctx context.Context) (due []*condemned, err err
 	}
 	p.fates = map[ID]fate{}
 	for _, c := range lists {
-		done, err := r.ripe(ctx, c, p.lease.name, p.options.DryRun)
+		others, err := r.waitingFor(ctx, c, p.lease.name, p.options.DryRun)
 		if err != nil {
 			return nil, err
 		}
 		fate := waiting
-		if done {
+		if len(others) == 0 {
 			fate = ripe
 			due = append(due, c)
 		}
@@ -339,22 +339,17 @@ func (p *pruner) remove(ctx context.Context, packs []*candidate) error {
 	if err != nil {
 		return err
 	}
-	done, err := r.ripe(ctx, list, p.lease.name, false)
+	others, err := r.waitingFor(ctx, list, p.lease.name, false)
 	if err != nil {
 		return err
 	}
-	if !done {
+	if len(others) > 0 {
+		p.result.Waiting = others
 		for _, c := range packs {
 			p.result.CondemnedPacks++
 			p.result.CondemnedBytes += c.size
 		}
-		leases, err := r.Leases(ctx)
-		for _, l := range leases {
-			if slices.Contains(list.Waiting, l.Name) {
-				p.result.Waiting = append(p.result.Waiting, l)
-			}
-		}
-		return err
+		return nil
 	}
 	// A session that has ended just now may have left a record that refers to them.
 	before := p.marked.live.n

@@ -75,7 +75,7 @@ var mutations = []mutation{
 	{what: "that the copies are durable", file: "repo/repack.go", from: "if err := s.Sync(ctx); err != nil {\n		return 0, err\n	}\n	return s.Added()", to: "if err := error(nil); err != nil {\n		return 0, err\n	}\n	return s.Added()", tests: "Prune|TestEveryFaultIsSurvived"},
 	{what: "the lease test before packs are condemned", file: prune, from: "	if err := p.lease.check(ctx); err != nil {", to: "	if err := error(nil); err != nil {", tests: "TestPruneThatLostItsLease"},
 	{what: "the lease test before packs go", file: prune, from: "cmp.Or(ctx.Err(), p.lease.check(ctx))", to: "cmp.Or(ctx.Err(), nil)", tests: "TestPruneThatLostItsLease"},
-	{what: "the wait for those who began before", file: condemned, from: "		waiting = append(waiting, l.Name)", to: "", tests: "TestProcessesInterleaved|TestPruneWaitsForSessions"},
+	{what: "the wait for those who began before", file: condemned, from: "		waiting = append(waiting, l)", to: "", tests: "TestProcessesInterleaved|TestPruneWaitsForSessions"},
 	{what: "the second look at the records", file: prune, from: "	if p.marked.live.n > before {", to: "	if false && p.marked.live.n > before {", tests: "TestProcessesInterleaved|TestPruneWaitsForSessions"},
 
 	// How processes keep apart.
