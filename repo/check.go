@@ -289,7 +289,7 @@ func (r *Repository) checkRecords(ctx context.Context, problem func(error)) erro
 	return nil
 }
 
-// storedPacks lists all packs in the order of their names.
+// storedPacks lists all packs in the order of their names; known may be nil.
 func (r *Repository) storedPacks(ctx context.Context, known ledger) ([]StoredPack, error) {
 	var packs []StoredPack
 	err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, StoredPack{id, size, known[id]}) })

@@ -25,12 +25,8 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 	if err := wanted.add(ctx, mark); err != nil {
 		return m, err
 	}
-	type stored struct {
-		id   ID
-		size int64
-	}
-	var packs []stored
-	if err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, stored{id, size}) }); err != nil {
+	packs, err := r.storedPacks(ctx, nil)
+	if err != nil {
 		return m, err
 	}
 	for i, p := range packs {
@@ -39,8 +35,8 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 		}
 		r.progress("reading the directories of packs", i, len(packs))
 		m.Packs++
-		m.PackBytes += p.size
-		dir, err := r.readDirectory(ctx, p.id, p.size)
+		m.PackBytes += p.Size
+		dir, err := r.readDirectory(ctx, p.ID, p.Size)
 		if err != nil {
 			r.logf("%v", err)
 			continue
@@ -49,7 +45,7 @@ func (r *Repository) Measure(ctx context.Context, mark Marker) (Measured, error)
 			m.ParityPacks++
 			m.ParityBytes += int64(dir.Parity)
 		}
-		eachShare(dir, p.size, func(c pack.Chunk, share int64) {
+		eachShare(dir, p.Size, func(c pack.Chunk, share int64) {
 			if wanted.live.claim(c.ID) {
 				m.Chunks++
 				m.Bytes += int64(c.Length)

@@ -65,12 +65,8 @@ func (r *Repository) Shares(ctx context.Context, marks []Marker) (Shares, error)
 			return s, err
 		}
 	}
-	type stored struct {
-		id   ID
-		size int64
-	}
-	var packs []stored
-	if err := r.listPacks(ctx, func(id ID, size int64) { packs = append(packs, stored{id, size}) }); err != nil {
+	packs, err := r.storedPacks(ctx, nil)
+	if err != nil {
 		return s, err
 	}
 	for i, p := range packs {
@@ -78,21 +74,21 @@ func (r *Repository) Shares(ctx context.Context, marks []Marker) (Shares, error)
 			return s, err
 		}
 		r.progress("reading the directories of packs", i, len(packs))
-		dir, err := r.readDirectory(ctx, p.id, p.size)
+		dir, err := r.readDirectory(ctx, p.ID, p.Size)
 		if errors.Is(err, storage.ErrNotExist) {
 			continue // a prune has removed it since it was listed
 		}
-		s.Packs += p.size
+		s.Packs += p.Size
 		var damaged *DamagedError
 		if errors.As(err, &damaged) {
 			r.logf("%v", err)
-			s.Unreadable += p.size
+			s.Unreadable += p.Size
 			continue
 		}
 		if err != nil {
 			return s, err
 		}
-		eachShare(dir, p.size, func(c pack.Chunk, share int64) {
+		eachShare(dir, p.Size, func(c pack.Chunk, share int64) {
 			o, found := chunks[fingerprint(c.ID)]
 			if !found {
 				return
