@@ -43,7 +43,7 @@ func Default() (Params, error) {
 	if err != nil {
 		return Params{}, fmt.Errorf("choosing a chunker polynomial: %w", err)
 	}
-	return Params{Polynomial: uint64(pol), Min: 32 << 10, Max: 256 << 10, Bits: 15, ZeroRun: 4}, nil
+	return Params{Polynomial: uint64(pol), Min: 48 << 10, Max: 256 << 10, Bits: 13, ZeroRun: 4}, nil
 }
 
 // Validate reports why p cannot be used. It is to be asked of parameters that were read from a repository.
