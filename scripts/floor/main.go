@@ -2,10 +2,12 @@
 //
 //	floor hash FILE       read the data of FILE and hash it with BLAKE3, on every core; nothing else
 //	floor changed OLD NEW count the blocks of NEW that differ from OLD, and compress just those
+//	floor store OLD NEW   read and hash the data of NEW, and compress what differs from OLD, on every core
 //
 // The first is the least time in which an unchanged disk can be known to be unchanged without change
 // tracking: every byte is read, every byte is hashed. The second is the least an increment can store when
-// nothing in it deduplicates.
+// nothing in it deduplicates. The third is the least time of an increment: nothing is cut, looked up, encrypted, read
+// back or written. What differs is found beforehand, and the time of the rest is printed, in seconds. OLD may be an empty file.
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -37,8 +40,10 @@ func main() {
 		err = hash(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == "changed":
 		err = changed(os.Args[2], os.Args[3])
+	case len(os.Args) == 4 && os.Args[1] == "store":
+		err = store(os.Args[2], os.Args[3])
 	default:
-		err = errors.New("usage: floor hash FILE | floor changed OLD NEW")
+		err = errors.New("usage: floor hash FILE | floor changed OLD NEW | floor store OLD NEW")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "floor:", err)
@@ -46,7 +51,7 @@ func main() {
 	}
 }
 
-// hash prints the number of bytes that were read and hashed. Each core takes the next piece until none is left.
+// hash prints the number of bytes that were read and hashed.
 func hash(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -57,41 +62,117 @@ func hash(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := eachPiece(f, pieces, func() (func(span, []byte), error) {
+		return func(_ span, p []byte) { blake3.Sum256(p) }, nil
+	}); err != nil {
+		return err
+	}
+	var total int64
+	for _, s := range pieces {
+		total += s.length
+	}
+	fmt.Println(total)
+	return nil
+}
+
+// eachPiece reads pieces on every core, which takes the next one until none is left, and hands them to what worker makes for it.
+func eachPiece(f *os.File, pieces []span, worker func() (func(span, []byte), error)) error {
 	next := make(chan span)
 	errs := make([]error, runtime.GOMAXPROCS(0))
 	var workers sync.WaitGroup
 	for i := range errs {
 		workers.Go(func() {
+			var work func(span, []byte)
+			work, errs[i] = worker()
 			buf := make([]byte, piece)
 			for s := range next {
 				if errs[i] != nil {
 					continue // drain, so that the sender ends
 				}
 				p := buf[:s.length]
-				if _, err := f.ReadAt(p, s.offset); err != nil {
-					errs[i] = err
+				if _, errs[i] = f.ReadAt(p, s.offset); errs[i] == nil {
+					work(s, p)
 				}
-				blake3.Sum256(p)
 			}
 		})
 	}
-	var total int64
 	for _, s := range pieces {
 		next <- s
-		total += s.length
 	}
 	close(next)
 	workers.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	fmt.Println(total)
-	return nil
+	return errors.Join(errs...)
 }
 
 // changed prints three numbers: the blocks of NEW that differ from OLD at the same place and are not all zero,
 // their bytes, and their bytes compressed by zstd's default level in pieces of 1 MiB.
 func changed(oldPath, newPath string) error {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	var blocks, size, stored int
+	var frame, packed []byte
+	flush := func() {
+		packed = encoder.EncodeAll(frame, packed[:0])
+		stored += min(len(packed), len(frame))
+		frame = frame[:0]
+	}
+	err = eachChanged(oldPath, newPath, func(_ int64, b []byte) {
+		blocks++
+		size += len(b)
+		frame = append(frame, b...)
+		if len(frame) >= piece {
+			flush()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	flush()
+	fmt.Println(blocks, size, stored)
+	return nil
+}
+
+// store prints how long it takes to read and hash NEW, and to compress what differs from OLD as varve does by default.
+func store(oldPath, newPath string) error {
+	differs := map[int64]bool{} // by block
+	if err := eachChanged(oldPath, newPath, func(at int64, _ []byte) { differs[at/block] = true }); err != nil {
+		return err
+	}
+	begun := time.Now()
+	f, err := os.Open(newPath)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	pieces, err := dataPieces(f)
+	if err != nil {
+		return err
+	}
+	err = eachPiece(f, pieces, func() (func(span, []byte), error) {
+		encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithWindowSize(piece), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+		var frame, packed []byte
+		return func(s span, p []byte) {
+			blake3.Sum256(p)
+			for at := 0; at < len(p); at += block {
+				if differs[(s.offset+int64(at))/block] {
+					frame = append(frame, p[at:min(at+block, len(p))]...)
+				}
+			}
+			if len(frame) >= piece || s.offset == pieces[len(pieces)-1].offset {
+				packed = encoder.EncodeAll(frame, packed[:0])
+				frame = frame[:0]
+			}
+		}, err
+	})
+	fmt.Printf("%.3f\n", time.Since(begun).Seconds())
+	return err
+}
+
+// eachChanged calls f for every block of NEW that differs from OLD at the same place and is not all zero.
+func eachChanged(oldPath, newPath string, f func(at int64, b []byte)) error {
 	before, err := os.Open(oldPath)
 	if err != nil {
 		return err
@@ -105,17 +186,6 @@ func changed(oldPath, newPath string) error {
 	pieces, err := dataPieces(after) // a block that became a hole stores nothing
 	if err != nil {
 		return err
-	}
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return err
-	}
-	var blocks, size, stored int
-	var frame, packed []byte
-	flush := func() {
-		packed = encoder.EncodeAll(frame, packed[:0])
-		stored += min(len(packed), len(frame))
-		frame = frame[:0]
 	}
 	was, is, zero := make([]byte, piece), make([]byte, piece), make([]byte, block)
 	for _, s := range pieces {
@@ -132,16 +202,9 @@ func changed(oldPath, newPath string) error {
 			if end <= n && bytes.Equal(b, was[at:end]) || bytes.Equal(b, zero[:len(b)]) {
 				continue
 			}
-			blocks++
-			size += len(b)
-			frame = append(frame, b...)
-			if len(frame) >= piece {
-				flush()
-			}
+			f(s.offset+int64(at), b)
 		}
 	}
-	flush()
-	fmt.Println(blocks, size, stored)
 	return nil
 }
 
