@@ -33,7 +33,17 @@ var rules = map[string]rule{
 		modules:     []string{"golang.org/x/sys"},
 		testModules: []string{"github.com/hanwen/go-fuse/v2"},
 	},
-	"index": {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
+	"image/filesystem":                {},
+	"image/filesystem/ext":            {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/xfs":            {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/ntfs":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/fat":            {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/exfat":          {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/btrfs":          {imports: []string{"image/filesystem"}, modules: []string{"github.com/klauspost/compress", "github.com/rasky/go-lzo"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/swap":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/filesystemtest": {imports: []string{"image/filesystem"}, modules: []string{"golang.org/x/sys"}},
+	"image/partition":                 {},
+	"index":                           {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
 
 	"repo": {
 		imports: []string{"index", "repo/blocks", "repo/pack", "repo/storage"},
