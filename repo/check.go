@@ -55,7 +55,7 @@ type Checked struct {
 func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, report func(error)) (Checked, error) {
 	var result Checked
 	problem := func(err error) { result.Problems++; report(err) }
-	lease, err := r.takeLease(ctx, Shared, "check")
+	lease, err := r.takeReadersLease(ctx, Shared, "check")
 	if err != nil {
 		return result, err
 	}
@@ -107,7 +107,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	r.progress("checking packs", len(packs), len(packs))
 	bad := map[ID]int{} // in how many places a chunk was found to be damaged
 	if o.Select != nil {
-		d := dataCheck{repo: r, known: known, ledgers: ledgers, damaged: func(p StoredPack, e examined, err error) error {
+		d := dataCheck{repo: r, known: known, ledgers: ledgers, unnoted: lease.none, damaged: func(p StoredPack, e examined, err error) error {
 			if r.damaged(ctx, p, &DamagedError{Object: packName(p.ID), Reason: err.Error()}, &result, problem) {
 				return nil
 			}
@@ -302,6 +302,7 @@ type dataCheck struct {
 	repo    *Repository
 	known   ledger
 	ledgers []string // objects that hold it
+	unnoted bool     // it stays as it is
 	damaged func(p StoredPack, e examined, err error) error
 
 	packs, bytes         int64 // that were read
@@ -355,6 +356,9 @@ func (d *dataCheck) read(ctx context.Context, packs []StoredPack, most time.Dura
 
 // note stores the ledger, without the packs that are no more.
 func (d *dataCheck) note(ctx context.Context) {
+	if d.unnoted {
+		return
+	}
 	ctx = context.WithoutCancel(ctx)
 	there := map[ID]struct{}{}
 	if d.repo.listPacks(ctx, func(id ID, _ int64) { there[id] = struct{}{} }) == nil {

@@ -109,6 +109,7 @@ func (l Lease) stale(now time.Time) bool {
 type heldLease struct {
 	repo *Repository
 	name string
+	none bool // it is none: see takeReadersLease
 	stop chan struct{}
 	done sync.WaitGroup
 
@@ -119,8 +120,8 @@ type heldLease struct {
 	renewed  time.Time // with its monotonic clock reading, which lease.Renewed loses in JSON
 }
 
-// takeLease takes a lease or fails with *LockedError.
-func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (*heldLease, error) {
+// newLease returns a lease that is not stored yet.
+func (r *Repository) newLease(mode Mode, purpose string) *heldLease {
 	var random [16]byte
 	rand.Read(random[:])
 	now := time.Now()
@@ -129,7 +130,12 @@ func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (
 	if u, err := user.Current(); err == nil {
 		l.User = u.Username
 	}
-	h := &heldLease{repo: r, name: "leases/" + hex.EncodeToString(random[:]), stop: make(chan struct{}), lease: l, renewed: now}
+	return &heldLease{repo: r, name: "leases/" + hex.EncodeToString(random[:]), stop: make(chan struct{}), lease: l, renewed: now}
+}
+
+// takeLease takes a lease or fails with *LockedError.
+func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (*heldLease, error) {
+	h := r.newLease(mode, purpose)
 	if err := h.write(ctx); err != nil {
 		h.remove() // it may be there all the same, and would keep others out
 		return nil, fmt.Errorf("taking a lease on the repository: %w", err)
@@ -144,7 +150,7 @@ func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (
 		if other.Name == h.name || !other.Damaged && mode.beside(other.Mode) {
 			continue
 		}
-		if !other.stale(now) {
+		if !other.stale(h.renewed) {
 			others = append(others, other)
 		} else if err := r.revoke(ctx, other.Name); err != nil && !other.Ended {
 			h.remove()
@@ -158,6 +164,45 @@ func (r *Repository) takeLease(ctx context.Context, mode Mode, purpose string) (
 	h.done.Add(1)
 	go h.renew()
 	return h, nil
+}
+
+// takeReadersLease is takeLease for who changes nothing. Where no lease can be stored, because the storage is read-only, full
+// or somebody else's, he goes on without, and is told so: what others remove meanwhile he misses, and says so. Whoever is
+// alone with the repository keeps him out all the same. A lease that cannot be read does not: it could never be removed where
+// nothing can be written, and what it may stand for harms no reader.
+func (r *Repository) takeReadersLease(ctx context.Context, mode Mode, purpose string) (*heldLease, error) {
+	h, unwritable := r.takeLease(ctx, mode, purpose)
+	if !storage.Unwritable(unwritable) {
+		return h, unwritable
+	}
+	h = r.newLease(mode, purpose)
+	h.none = true
+	leases, err := r.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var others []Lease
+	for _, other := range leases {
+		switch {
+		case other.Damaged:
+			r.logf("the lease %s", other)
+		case !mode.beside(other.Mode) && !other.stale(h.renewed):
+			others = append(others, other)
+		}
+	}
+	if others != nil {
+		return nil, &LockedError{Mode: mode, Leases: others}
+	}
+	r.logf("%v; reading goes on without a lease: what somebody else forgets and prunes meanwhile may be missing here, which would be an error, and nothing wrong would be read", unwritable)
+	return h, nil
+}
+
+// takeLeaseFor is takeLease or, for a dry run, takeReadersLease.
+func (r *Repository) takeLeaseFor(ctx context.Context, mode Mode, purpose string, dryRun bool) (*heldLease, error) {
+	if dryRun {
+		return r.takeReadersLease(ctx, mode, purpose)
+	}
+	return r.takeLease(ctx, mode, purpose)
 }
 
 // Leases reads all leases, stale ones too. One that cannot be read is returned as Damaged.
@@ -321,6 +366,9 @@ func (h *heldLease) holds(ctx context.Context) error {
 
 // release ends the lease. That it cannot be removed is no error: it ends by itself.
 func (h *heldLease) release() {
+	if h.none {
+		return
+	}
 	close(h.stop)
 	h.done.Wait()
 	h.remove()
@@ -336,7 +384,7 @@ func (h *heldLease) remove() {
 		return
 	}
 	h.lease.Ended = true
-	if h.written && h.write(ctx) == nil {
+	if !h.written || h.write(ctx) == nil { // it most likely is not there
 		return
 	}
 	h.repo.logf("removing the lease on the repository: %v", err)
@@ -353,10 +401,16 @@ func (r *Repository) Maintain(ctx context.Context, purpose string, f func() erro
 	return r.under(ctx, Maintenance, purpose, f)
 }
 
-// Beside runs f while what was in the repository when it began is kept in it: *LockedError, and f is not called, when
-// somebody is alone with it. Others may read, add, and remove what f does not see.
+// Beside runs f, which only reads, while what was in the repository when it began is kept in it: *LockedError, and f is not
+// called, when somebody is alone with it. Others may read, add, and remove what f does not see. Where the storage cannot be
+// written to, nobody knows of f, and it may miss what others remove.
 func (r *Repository) Beside(ctx context.Context, purpose string, f func() error) error {
-	return r.under(ctx, Shared, purpose, f)
+	lease, err := r.takeReadersLease(ctx, Shared, purpose)
+	if err != nil {
+		return err
+	}
+	defer lease.release()
+	return f()
 }
 
 func (r *Repository) under(ctx context.Context, mode Mode, purpose string, f func() error) error {

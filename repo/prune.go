@@ -86,7 +86,7 @@ func (c *candidate) unused() int64 {
 // A crash at any point leaves at worst chunks that are stored twice, and a list that the next prune carries out.
 // docs/decisions/prune.md has the argument.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions, mark Marker) (Pruned, error) {
-	lease, err := r.takeLease(ctx, Maintenance, "prune")
+	lease, err := r.takeLeaseFor(ctx, Maintenance, "prune", o.DryRun)
 	if err != nil {
 		return Pruned{}, err
 	}

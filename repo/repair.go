@@ -59,7 +59,7 @@ type Repaired struct {
 //
 // It may be interrupted at any point, and makes nothing worse: what could be read before can be read after.
 func (r *Repository) RepairPacks(ctx context.Context, o RepairOptions, mark Marker, report func(RepairedPack)) (Repaired, error) {
-	lease, err := r.takeLease(ctx, Exclusive, "repair")
+	lease, err := r.takeLeaseFor(ctx, Exclusive, "repair", o.DryRun)
 	if err != nil {
 		return Repaired{}, err
 	}
@@ -81,7 +81,7 @@ func (r *Repository) RepairPacks(ctx context.Context, o RepairOptions, mark Mark
 		saved: map[ID]struct{}{}, unsaved: map[ID]struct{}{}, writers: map[pack.Kind]*Writer{}, damaged: map[ID]struct{}{}}
 	defer p.close()
 	p.result.Lost = map[ID]struct{}{}
-	err = p.run(ctx, &dataCheck{repo: r, known: known, ledgers: ledgers}, packs, mark)
+	err = p.run(ctx, &dataCheck{repo: r, known: known, ledgers: ledgers, unnoted: lease.none}, packs, mark)
 	return p.result, err
 }
 

@@ -20,7 +20,7 @@ type Reindexed struct {
 // RebuildIndex makes the index of this machine anew from the directories of packs. It refuses, with *DamagedError, while
 // the index knows what is in a pack whose directory cannot be read: nothing else does.
 func (r *Repository) RebuildIndex(ctx context.Context) (Reindexed, error) {
-	lease, err := r.takeLease(ctx, Shared, "repair index")
+	lease, err := r.takeReadersLease(ctx, Shared, "repair index")
 	if err != nil {
 		return Reindexed{}, err
 	}
@@ -82,7 +82,7 @@ func (r *Repository) expendable(ctx context.Context, x *index.Index, there map[I
 // RepairConfig makes the copies of the config, of the keys and, where these are there twice, of records that are missing or
 // damaged, each from the other one, and returns their names. What has no copy that is whole is told to problem. A damaged one is kept in quarantine.
 func (r *Repository) RepairConfig(ctx context.Context, dryRun bool, problem func(error)) (made []string, err error) {
-	lease, err := r.takeLease(ctx, Maintenance, "repair config")
+	lease, err := r.takeLeaseFor(ctx, Maintenance, "repair config", dryRun)
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,12 @@ parts below it are listed, of 4 GiB or 16 MiB.` + exits(exitNoRepository, exitLo
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), func(r *repo.Repository) error {
+				hold := r.Maintain
+				if dryRun {
+					hold = r.Beside
+				}
 				err := a.patiently(c.Context(), func() error {
-					return r.Maintain(c.Context(), "repair snapshots", func() error { return a.repairSnapshots(c.Context(), r, dryRun, recover) })
+					return hold(c.Context(), "repair snapshots", func() error { return a.repairSnapshots(c.Context(), r, dryRun, recover) })
 				})
 				a.ui.endSteps()
 				return err

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +47,12 @@ type Storage interface {
 
 	// Location says where this is, for messages.
 	Location() string
+}
+
+// Unwritable reports whether err says that a storage takes nothing more, while what is in it may well be readable: it is full,
+// read-only, not this user's to write to, or on a medium that fails.
+func Unwritable(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || slices.ContainsFunc(unwritable, func(e error) bool { return errors.Is(err, e) })
 }
 
 // Cached is a storage for which the system keeps in memory what was read or written.

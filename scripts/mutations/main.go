@@ -82,6 +82,7 @@ var mutations = []mutation{
 	{what: "that an expired lease does not count", file: lease, from: "if err := h.valid(); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestLostLease|TestLeasesKeepApart"},
 	{what: "that a lost lease does not count", file: lease, from: "if _, err := h.repo.storage.Get(ctx, h.name, 0, -1, nil); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestLostLease|TestLeasesKeepApart"},
 	{what: "the look at others' leases", file: lease, from: "if len(others) > 0 {", to: "if false {", tests: "TestLostLease|TestLeasesKeepApart"},
+	{what: "that look of a reader without a lease", file: lease, from: "if others != nil {", to: "if false {", tests: "TestReadersWithoutALease"},
 }
 
 func main() {
