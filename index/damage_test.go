@@ -76,7 +76,7 @@ func TestHowItWasLeft(t *testing.T) {
 	for _, c := range []struct {
 		left     string
 		complete bool
-	}{{closed, true}, {open, true}, {opening, false}, {"", false}, {"sideways", false}} {
+	}{{closed, true}, {open, true}, {opening, true}, {again, false}, {"", false}, {"sideways", false}} {
 		dir := filled(t)
 		edit(t, filepath.Join(dir, "0"), func(st *state) { st.Left, st.Checked = c.left, 0 })
 		mustHold(t, dir, c.complete)

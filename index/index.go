@@ -11,8 +11,9 @@
 //	  CURRENT          one JSON object, replaced atomically: which generation counts, and how it was left (slot.go)
 //	  g1/, g2/, …      generations, each one Badger database. Only the one in CURRENT counts; others are removed
 //
-// A generation is never repaired. When it cannot be opened, when the process died while opening it, or when its seals
-// do not hold, a new and empty one takes its place.
+// A generation is never repaired. When it cannot be opened, when two processes in a row died while opening it, or when its
+// seals do not hold, a new and empty one takes its place. (One may just have been killed, and only the index may know what is
+// in a damaged pack.)
 //
 // # In Badger
 //

@@ -77,15 +77,15 @@ func (x *Index) start() error {
 		return nil
 	}
 	switch st.Left {
-	case open, closed:
+	case open, closed, opening:
 		err := x.openGeneration(st, false)
 		if err == nil {
 			x.slot.sweep()
 			return nil
 		}
 		x.logf("the index is replaced by an empty one: %v", err)
-	case opening:
-		x.logf("the index is replaced by an empty one: the last process that opened it died of it")
+	case again:
+		x.logf("the index is replaced by an empty one: the last two processes that opened it died of it")
 	}
 	if err := x.openGeneration(x.slot.fresh(), false); err != nil {
 		return err
@@ -97,8 +97,11 @@ func (x *Index) start() error {
 // openGeneration opens a database, checks it as its state demands, and takes its contents into memory.
 func (x *Index) openGeneration(st state, readOnly bool) (err error) {
 	left := st
-	verify := st.Left == open || time.Since(st.Verified).Abs() > verifyEvery || x.slot.size() <= smallIndex
+	verify := st.Left != closed || time.Since(st.Verified).Abs() > verifyEvery || x.slot.size() <= smallIndex
 	st.Left = opening
+	if left.Left == opening {
+		st.Left = again
+	}
 	if err := x.slot.set(st); err != nil {
 		return err
 	}
@@ -147,7 +150,7 @@ func (x *Index) load(db *database, left state) error {
 	if err != nil {
 		return err
 	}
-	if left.Left == open {
+	if left.Left != closed {
 		if err := db.check(left.Checked, c.seals); err != nil {
 			return err
 		}

@@ -19,7 +19,8 @@ const slots = 16
 
 // How the generation in CURRENT was left.
 const (
-	opening = "opening" // a process is opening it, or died while doing so: never opened again
+	opening = "opening" // a process is opening it, or died while doing so, killed or of what it met: checked before use
+	again   = "again"   // the next one is opening it, or died while doing so: never opened again
 	open    = "open"    // a process uses it, or died while doing so: checked before use
 	closed  = "closed"  // complete
 )
