@@ -306,13 +306,19 @@ func (s *scanner) scan() error {
 			if err != nil {
 				return err
 			}
-			if held {
+			if held && (e.Kind == Part || s.o.ParentComplete) {
 				s.emit(*e)
 				continue
 			}
 			data, err := s.bytes(pos, min(pos+e.Blocks*Block, s.length))
 			if err != nil {
 				return err
+			}
+			if held { // where it was lost it is stored again, and all trees that refer to it have it back
+				if err := s.save(data, e.ID); err != nil {
+					return err
+				}
+				continue
 			}
 			if done, err := s.split(e, data); err != nil {
 				return err
@@ -350,19 +356,13 @@ func (s *scanner) save(data []byte, id ID) error {
 	return nil
 }
 
-// recognised reports whether bytes that hash as id are those of the parent's extent e, and e can be used again.
+// recognised reports whether bytes that hash as id are those of the parent's extent e, and e can be used again: a chunk that
+// the repository has lost can, as here are its bytes, and a part of one cannot.
 func (s *scanner) recognised(e *Extent, id ID) bool {
-	switch e.Kind {
-	case Chunk:
-		if id != e.ID {
-			return false
-		}
-	case Part:
-		if id != e.Digest {
-			return false
-		}
+	if e.Kind == Chunk {
+		return id == e.ID
 	}
-	return s.o.ParentComplete || s.data.Has(e.ID)
+	return id == e.Digest && (s.o.ParentComplete || s.data.Has(e.ID))
 }
 
 // emit appends an extent; holes of one kind that meet become one.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -148,6 +149,61 @@ func TestIncompleteParentIsLookedUp(t *testing.T) {
 	}
 	if !s.Has(lost) {
 		t.Error("the lost chunk was not stored again")
+	}
+}
+
+// Chunks that are runs of changed blocks begin and end where no cut by content would. All of them are lost with their
+// neighbours, and stored again as they were, since the disk still holds them: the parent is whole again. Only what
+// the disk holds parts of cannot be made again, and then the new snapshot does without.
+func TestLostChunksAreStoredAgainAsTheyWere(t *testing.T) {
+	d := &disk{data: noise(4, 4<<20), holes: map[int64]image.Kind{}}
+	s := newStore()
+	first, err := create(s, d, nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 20; at < 1000; at += 37 {
+		copy(d.data[at*Block:], noise(uint64(at), 2*Block))
+	}
+	second, err := createParts(s, d, first, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extents, err := newTree(s, ID(second.Root), second.Size).segment(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	split := map[ID]bool{} // chunks of which the disk holds parts
+	for i := range extents {
+		if extents[i].Kind == Part {
+			split[extents[i].ID] = true
+		}
+	}
+	for _, parts := range []bool{false, true} {
+		whole, lost := maps.Clone(s.chunks), 0
+		for i := range extents {
+			if e := &extents[i]; !e.Kind.hole() && split[e.ID] == parts {
+				delete(s.chunks, e.ID)
+				lost++
+			}
+		}
+		if lost < 10 {
+			t.Fatalf("%d chunks are lost", lost)
+		}
+		o := s.options(second, 1)
+		o.ParentComplete, o.Parts = false, func() Comparer { return s }
+		third, err := Create(t.Context(), d, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkWhole(t, s, third, d)
+		if got, err := readBack(s, second); parts == (err == nil) || err == nil && !bytes.Equal(got, d.data) {
+			t.Errorf("parts %v: the parent: %v", parts, err)
+		}
+		if !parts && third.Root != second.Root {
+			t.Error("another tree was made")
+		}
+		s.chunks = whole
 	}
 }
 
