@@ -12,7 +12,8 @@
 // On one in twenty the program goes on from there.
 //
 // kill lets the program do the same, and kills it KILLS times at random moments. What it had acknowledged must be there, and
-// it must go on from what it left, its index too.
+// it must go on from what it left, its index too. Repairs are killed as well: of what was damaged on purpose before, nothing
+// that could be read may become unreadable, and the next run must make good what can be made good.
 package main
 
 import (

@@ -78,6 +78,10 @@ var mutations = []mutation{
 	{what: "the wait for those who began before", file: condemned, from: "		waiting = append(waiting, l)", to: "", tests: "TestProcessesInterleaved|TestPruneWaitsForSessions"},
 	{what: "the second look at the records", file: prune, from: "	if p.marked.live.n > before {", to: "	if false && p.marked.live.n > before {", tests: "TestProcessesInterleaved|TestPruneWaitsForSessions"},
 
+	// How a repair makes nothing worse.
+	{what: "that what a repair saves is durable", file: "repo/repair.go", from: "if err := p.session.Sync(ctx); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestRepairDiesAnywhere"},
+	{what: "that an index is opened again whose opening was killed", file: "index/open.go", from: "case open, closed, opening:", to: "case open, closed:", tests: "TestHowItWasLeft"},
+
 	// How processes keep apart.
 	{what: "that an expired lease does not count", file: lease, from: "if err := h.valid(); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestLostLease|TestLeasesKeepApart"},
 	{what: "that a lost lease does not count", file: lease, from: "if _, err := h.repo.storage.Get(ctx, h.name, 0, -1, nil); err != nil {", to: "if err := error(nil); err != nil {", tests: "TestLostLease|TestLeasesKeepApart"},
