@@ -57,15 +57,14 @@ type ring struct {
 	sectors int64
 }
 
-// read reads the sectors that begin at number at, which wraps.
-func (l *ring) read(at, count int64) ([]byte, error) {
+// read fills p with the sectors that begin at number at, which wraps.
+func (l *ring) read(p []byte, at int64) error {
 	at = (at%l.sectors + l.sectors) % l.sectors
-	p := make([]byte, count*logSector)
-	first := min(count, l.sectors-at) * logSector
+	first := min(int64(len(p)), (l.sectors-at)*logSector)
 	if err := l.f.read(p[:first], l.off+at*logSector); err != nil {
-		return nil, err
+		return err
 	}
-	return p, l.f.read(p[first:], l.off)
+	return l.f.read(p[first:], l.off)
 }
 
 // cycleOf returns the cycle in which a sector was written.
@@ -79,13 +78,13 @@ func cycleOf(sector []byte) uint32 {
 // findHead returns the number of the sector that would be written next, or l.sectors instead of 0.
 func (l *ring) findHead() (head int64, err error) {
 	var readErr error
+	sector := make([]byte, logSector)
 	cycle := func(at int64) uint32 {
-		p, err := l.read(at, 1)
-		if err != nil {
+		if err := l.read(sector, at); err != nil {
 			readErr = err
 			return 0
 		}
-		return cycleOf(p)
+		return cycleOf(sector)
 	}
 	now, before := cycle(0), cycle(l.sectors-1)
 	head = l.sectors
@@ -110,9 +109,10 @@ func (l *ring) checkWindow(head int64, now uint32) error {
 		first, count = 0, l.sectors
 	}
 	const step = 256
+	buf := make([]byte, step*logSector)
 	for done := int64(0); done < count; done += step {
-		p, err := l.read(first+done, min(step, count-done))
-		if err != nil {
+		p := buf[:min(step, count-done)*logSector]
+		if err := l.read(p, first+done); err != nil {
 			return err
 		}
 		for i := int64(0); i < int64(len(p)); i += logSector {
@@ -133,8 +133,8 @@ func (l *ring) checkWindow(head int64, now uint32) error {
 func (l *ring) checkUnmount(head int64) error {
 	const most = logRecordMax + 8
 	count := min(most, l.sectors)
-	p, err := l.read(head-count, count)
-	if err != nil {
+	p := make([]byte, count*logSector)
+	if err := l.read(p, head-count); err != nil {
 		return err
 	}
 	// No other sector begins with the magic number: it was replaced by the cycle when the sector was written.
