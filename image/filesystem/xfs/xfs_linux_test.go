@@ -3,8 +3,10 @@ package xfs_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -55,15 +57,15 @@ func (v variant) make(t testing.TB) string {
 	return filesystemtest.Image(t, v.size, append([]string{"mkfs.xfs", "-q", "--unsupported"}, strings.Fields(v.mkfs)...)...)
 }
 
-// needVersion4 skips a test where the kernel does not mount version 4, which image is of.
-func needVersion4(t *testing.T, image string) {
+// needMount skips a test where the kernel does not mount such a filesystem as in image.
+func needMount(t *testing.T, image, what string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: mounting needs root")
 	}
 	dir := t.TempDir()
 	if exec.Command("mount", "-t", "xfs", "-o", "loop", image, dir).Run() != nil {
-		t.Skip("SKIPPED: this kernel does not mount XFS of version 4")
+		t.Skipf("SKIPPED: this kernel does not mount XFS %s", what)
 	}
 	filesystemtest.Run(t, "umount", dir)
 }
@@ -73,7 +75,7 @@ func TestReal(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			image := v.make(t)
 			if strings.HasPrefix(v.name, "version 4") {
-				needVersion4(t, image)
+				needMount(t, image, "of version 4")
 			}
 			dir := filesystemtest.Mount(t, image, "xfs")
 			filesystemtest.Fill(t, dir, abilities)
@@ -169,6 +171,34 @@ func TestRealtime(t *testing.T) {
 	check(t, os.Truncate(device, 50*mib))
 	image = filesystemtest.Image(t, 100*mib, "mkfs.xfs", "-q", "--unsupported", "-r", "rtdev="+device)
 	compareCounts(t, image)
+}
+
+// TestParentPointers: attributes that lead from a file to its folders are not shown. mkfs may be too old for them, and xfs_repair with it.
+func TestParentPointers(t *testing.T) {
+	image := filesystemtest.Image(t, 100*mib, "mkfs.xfs", "-q", "--unsupported", "-i", "nrext64=1", "-m", "rmapbt=1")
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	check(t, err)
+	b := make([]byte, 512)
+	_, err = f.ReadAt(b, 0)
+	check(t, err)
+	const exchangeRange, parentPointers = 1 << 6, 1 << 7
+	b[219] |= exchangeRange | parentPointers
+	clear(b[224:228])
+	binary.LittleEndian.PutUint32(b[224:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	_, err = f.WriteAt(b, 0)
+	check(t, err)
+	check(t, f.Close())
+	needMount(t, image, "with parent pointers")
+	dir := filesystemtest.Mount(t, image, "xfs")
+	filesystemtest.Fill(t, dir, abilities)
+	fillMore(t, dir, 4096)
+	filesystemtest.Unmount(t, dir)
+	dir = filesystemtest.Mount(t, image, "xfs", "ro")
+	filesystemtest.CheckTree(t, filesystemtest.OpenTree(t, image, open), image, dir, abilities)
+	filesystemtest.Unmount(t, dir)
+	spoiled := filesystemtest.CheckFree(t, image, open)
+	dir = filesystemtest.Mount(t, spoiled, "xfs", "ro")
+	filesystemtest.CheckTree(t, filesystemtest.OpenTree(t, spoiled, open), spoiled, dir, abilities)
 }
 
 // TestLogElsewhere: whether a log on another device is empty is not known.
