@@ -43,6 +43,13 @@ var rules = map[string]rule{
 	"image/filesystem/swap":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
 	"image/filesystem/filesystemtest": {imports: []string{"image/filesystem"}, modules: []string{"golang.org/x/sys"}},
 	"image/partition":                 {},
+	"image/volume": {
+		imports: []string{
+			"image/filesystem", "image/filesystem/btrfs", "image/filesystem/exfat", "image/filesystem/ext", "image/filesystem/fat",
+			"image/filesystem/ntfs", "image/filesystem/swap", "image/filesystem/xfs", "image/partition",
+		},
+		testImports: []string{"image/filesystem/filesystemtest"},
+	},
 	"index":                           {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
 
 	"repo": {
