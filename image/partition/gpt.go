@@ -160,13 +160,7 @@ func (d disk) backups(broken *header, b boot) []uint64 {
 			list = append(list, e.start+e.sectors-1)
 		}
 	}
-	kept := list[:0]
-	for _, lba := range list {
-		if lba > 1 && lba < d.sectors() {
-			kept = append(kept, lba)
-		}
-	}
-	return kept
+	return list
 }
 
 // newGPT begins the table of a GPT.

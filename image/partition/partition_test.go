@@ -213,6 +213,20 @@ func TestGPT(t *testing.T) {
 	}
 }
 
+// TestDamagedLargeSectors: what is said of a GPT that is lost is said of the one that was there.
+func TestDamagedLargeSectors(t *testing.T) {
+	l := small()
+	l.sector = 4096
+	disk := l.make()
+	disk[4096+60] ^= 1
+	disk[63*4096+60] ^= 1
+	table := read(t, disk, 0)
+	noted(t, table, "the checksum of its header is wrong")
+	if table.SectorSize != 4096 || table.Scheme != GPT || !slices.Equal(table.Structures, []Range{{0, 4096}}) {
+		t.Errorf("%+v", table)
+	}
+}
+
 // TestFlippedBit: whatever bit of the primary GPT is wrong, its backup tells the same partitions; and the other way round.
 func TestFlippedBit(t *testing.T) {
 	disk := small().make()
@@ -263,10 +277,16 @@ func TestGPTLeft(t *testing.T) {
 		{"as it is", func(d []byte) []byte { return d }, "", false, 2},
 		{"grown", func(d []byte) []byte { return append(d, make([]byte, 10_000)...) }, "the backup GPT is not at the end of the disk", false, 2},
 		{"cut", func(d []byte) []byte { return d[:60*512] }, "the backup GPT is missing", true, 2},
+		{"cut by a sector", func(d []byte) []byte { return d[:63*512] }, "the backup GPT is missing", true, 2},
 		{"cut deep", func(d []byte) []byte { return d[:30*512+100] }, "partition 3 reaches behind the end", true, 2},
 		{"cut deeper", func(d []byte) []byte { return d[:10*512] }, "partition 3 lies behind the end", true, 1},
 		{"only the backup", func(d []byte) []byte { clear(d[512:2048]); return d }, "it has no signature", true, 2},
 		{"only the backup, grown", func(d []byte) []byte { clear(d[512:2048]); return append(d, make([]byte, 10_000)...) }, "not at the end", true, 2},
+		{"only the backup, and the MBR says nothing", func(d []byte) []byte {
+			clear(d[512:2048])
+			setEntry(d, 0, 0, typeProtective, 1, 0xffffffff)
+			return d
+		}, "it has no signature", true, 2},
 		{"and the MBR not to be trusted", func(d []byte) []byte {
 			d[600] ^= 1 // in the header, which still knows where its backup is
 			setEntry(d, 0, 0, typeProtective, 1, 0xffffffff)
@@ -289,6 +309,8 @@ func TestGPTLeft(t *testing.T) {
 		{"too many entries", func(d []byte) []byte { le.PutUint32(d[512+80:], maxEntries+1); resum(d[512:]); return d }, "it has 4097 entries", true, 2},
 		{"many entries", func(d []byte) []byte { le.PutUint32(d[512+80:], maxEntries); resum(d[512:]); return d }, "it lies behind the end", true, 2},
 		{"odd entries", func(d []byte) []byte { le.PutUint32(d[512+84:], 136); resum(d[512:]); return d }, "its entries have 136 bytes", true, 2},
+		{"large entries", func(d []byte) []byte { le.PutUint32(d[512+84:], 8192); resum(d[512:]); return d }, "its entries have 8192 bytes", true, 2},
+		{"small entries", func(d []byte) []byte { le.PutUint32(d[512+84:], 64); resum(d[512:]); return d }, "its entries have 64 bytes", true, 2},
 		{"entries far away", func(d []byte) []byte { le.PutUint64(d[512+72:], 1<<62); resum(d[512:]); return d }, "reading its entries", true, 2},
 		{"short header", func(d []byte) []byte { le.PutUint32(d[512+12:], 91); return d }, "its header has 91 bytes", true, 2},
 		{"long header", func(d []byte) []byte { le.PutUint32(d[512+12:], 1<<31); return d }, "its header has 2147483648 bytes", true, 2},
