@@ -39,7 +39,7 @@ var rules = map[string]rule{
 	"image/filesystem/ntfs":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
 	"image/filesystem/fat":            {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
 	"image/filesystem/exfat":          {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
-	"image/filesystem/btrfs":          {imports: []string{"image/filesystem"}, modules: []string{"github.com/klauspost/compress", "github.com/rasky/go-lzo"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/btrfs":          {imports: []string{"image/filesystem"}, modules: []string{"github.com/cespare/xxhash/v2", "github.com/klauspost/compress", "golang.org/x/crypto"}, testImports: []string{"image/filesystem/filesystemtest"}, testModules: []string{"golang.org/x/sys"}},
 	"image/filesystem/swap":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
 	"image/filesystem/filesystemtest": {imports: []string{"image/filesystem"}, modules: []string{"golang.org/x/sys"}},
 	"image/partition":                 {},
