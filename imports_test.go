@@ -74,6 +74,7 @@ var rules = map[string]rule{
 		modules:     []string{"github.com/zeebo/blake3", "golang.org/x/sync"},
 		testImports: []string{"index", "repo", "repo/storage", "repo/storage/storagetest"},
 	},
+	"snapshot/catalogue": {imports: []string{"image/filesystem"}, modules: []string{"github.com/zeebo/blake3"}},
 
 	"cmd/varve": {
 		imports: []string{"chunker", "image", "index", "repo", "repo/pack", "repo/storage", "snapshot"},
