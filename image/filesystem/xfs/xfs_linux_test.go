@@ -57,25 +57,27 @@ func (v variant) make(t testing.TB) string {
 	return filesystemtest.Image(t, v.size, append([]string{"mkfs.xfs", "-q", "--unsupported"}, strings.Fields(v.mkfs)...)...)
 }
 
-// needMount skips a test where the kernel does not mount such a filesystem as in image.
-func needMount(t *testing.T, image, what string) {
+// mounts reports whether the kernel mounts such a filesystem as in image.
+func mounts(t *testing.T, image string) bool {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: mounting needs root")
 	}
 	dir := t.TempDir()
 	if exec.Command("mount", "-t", "xfs", "-o", "loop", image, dir).Run() != nil {
-		t.Skipf("SKIPPED: this kernel does not mount XFS %s", what)
+		return false
 	}
 	filesystemtest.Run(t, "umount", dir)
+	return true
 }
 
 func TestReal(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			image := v.make(t)
-			if strings.HasPrefix(v.name, "version 4") {
-				needMount(t, image, "of version 4")
+			if strings.HasPrefix(v.name, "version 4") && !mounts(t, image) {
+				t.Log("this kernel does not mount XFS of version 4: the golden filesystem stands for it")
+				return
 			}
 			dir := filesystemtest.Mount(t, image, "xfs")
 			filesystemtest.Fill(t, dir, abilities)
@@ -188,7 +190,9 @@ func TestParentPointers(t *testing.T) {
 	_, err = f.WriteAt(b, 0)
 	check(t, err)
 	check(t, f.Close())
-	needMount(t, image, "with parent pointers")
+	if !mounts(t, image) {
+		t.Skip("SKIPPED: this kernel does not mount XFS with parent pointers")
+	}
 	dir := filesystemtest.Mount(t, image, "xfs")
 	filesystemtest.Fill(t, dir, abilities)
 	fillMore(t, dir, 4096)
