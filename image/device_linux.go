@@ -110,11 +110,7 @@ func deviceFacts(f *os.File, info *Info) (inUse []use, err error) {
 	if inUse, err = usesOf(dir); err != nil {
 		return nil, err
 	}
-	for _, u := range inUse {
-		if !u.swap {
-			info.Mounted = append(info.Mounted, u.where)
-		}
-	}
+	info.Mounted = mountsOf(inUse)
 	return inUse, nil
 }
 

@@ -162,7 +162,7 @@ func TestDeviceRefused(t *testing.T) {
 		refused(t, device, 1, "mounted on "+where, "umount")
 		refused(t, path, 1, "mounted on "+where) // the file behind it
 		for _, what := range []string{device, path} {
-			if got := open(t, what).Info().Mounted; !slices.Equal(got, []string{where}) {
+			if got := places(open(t, what).Info()); !slices.Equal(got, []string{where}) {
 				t.Errorf("%s is mounted on %q", what, got)
 			}
 		}
@@ -201,10 +201,18 @@ func TestDeviceRefused(t *testing.T) {
 		defer run(t, "swapoff", device)
 		refused(t, device, 1, "in use as swap", "swapoff "+device)
 		if got := open(t, device).Info().Mounted; got != nil {
-			t.Errorf("swap is mounted on %q", got)
+			t.Errorf("swap is mounted on %+v", got)
 		}
 	})
 	openTarget(t, device, 8<<20) // and afterwards it is free
+}
+
+// places returns where a disk is mounted.
+func places(info Info) (list []string) {
+	for _, m := range info.Mounted {
+		list = append(list, m.Where)
+	}
+	return list
 }
 
 // TestPartitions: a disk of which a partition is mounted is in use; a partition that nobody uses is free.
@@ -216,9 +224,10 @@ func TestPartitions(t *testing.T) {
 	where := mountOn(t, device+"p1")
 	refused(t, device, 1, filepath.Base(device)+"p1 is mounted on "+where)
 	refused(t, device+"p1", 1, where)
-	for _, disk := range []string{device, device + "p1"} {
-		if got := open(t, disk).Info().Mounted; !slices.Equal(got, []string{where}) {
-			t.Errorf("%s is mounted on %q", disk, got)
+	for disk, offset := range map[string]int64{device: 1 << 20, device + "p1": 0} {
+		got := open(t, disk).Info().Mounted
+		if len(got) != 1 || got[0].Where != where || got[0].ReadOnly || got[0].Offset != offset || got[0].Length != int64(8<<20)*offset>>20 {
+			t.Errorf("%s is mounted on %+v", disk, got)
 		}
 	}
 	if got := openTarget(t, device+"p2", 1).Info(); got.Size != 4<<20 || got.Mounted != nil {

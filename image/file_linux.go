@@ -35,15 +35,9 @@ func blockDevice(st fs.FileInfo) (uint64, bool) {
 }
 
 // mountsOfFile lists where a file is mounted, through loop devices.
-func mountsOfFile(st fs.FileInfo) ([]string, error) {
+func mountsOfFile(st fs.FileInfo) ([]Mount, error) {
 	uses, err := usesOfFile(st)
-	var list []string
-	for _, u := range uses {
-		if !u.swap {
-			list = append(list, u.where)
-		}
-	}
-	return list, err
+	return mountsOf(uses), err
 }
 
 // identity fills in what tells a file from others, and when it was changed.

@@ -22,7 +22,7 @@ func amongDevices(path string) bool       { return isDeviceName(path) }
 func checkFile(string, fs.FileInfo) error { return nil }
 
 // mountsOfFile: which virtual disks are attached is not asked on Windows.
-func mountsOfFile(fs.FileInfo) ([]string, error) { return nil, nil }
+func mountsOfFile(fs.FileInfo) ([]Mount, error) { return nil, nil }
 
 func baseName(path string) string {
 	if isDeviceName(path) {

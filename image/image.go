@@ -53,9 +53,18 @@ type Info struct {
 	ModTime, ChangeTime time.Time // of a file
 	Inode, Device       uint64    // of a file: together its identity on one machine
 
-	// Mounted are the places where filesystems on it are mounted: on the device or file itself, on its partitions, and
-	// on what is built of them (encryption, logical volumes, RAID).
-	Mounted []string
+	// Mounted are the filesystems on it that are mounted: on the device or file itself, on its partitions, and on what is
+	// built of them (encryption, logical volumes, RAID).
+	Mounted []Mount
+}
+
+// Mount is where a filesystem is mounted.
+type Mount struct {
+	Where    string // the folder
+	ReadOnly bool   // nothing can change on it
+	// Offset and Length are the part of the disk on which it lies, in bytes: all of it, or a partition. Length is 0 where that goes on to
+	// the end of the disk.
+	Offset, Length int64
 }
 
 // Source is a disk to read. All methods but Close may be called at the same time from many goroutines.

@@ -14,9 +14,25 @@ import (
 
 // use is one way in which a device is in use.
 type use struct {
-	device string // its name in the kernel, such as sda1
-	where  string // the mount point, or the name of the swap
-	swap   bool
+	device   string // its name in the kernel, such as sda1
+	where    string // the mount point, or the name of the swap
+	swap     bool
+	readOnly bool
+	span     span
+}
+
+// span is a part of a disk, in bytes; a length of 0 goes on to the end.
+type span struct{ offset, length int64 }
+
+// mountsOf returns those uses that are mounts.
+func mountsOf(uses []use) []Mount {
+	var list []Mount
+	for _, u := range uses {
+		if !u.swap {
+			list = append(list, Mount{Where: u.where, ReadOnly: u.readOnly, Offset: u.span.offset, Length: u.span.length})
+		}
+	}
+	return list
 }
 
 func (u use) String() string {
@@ -38,17 +54,17 @@ func usesOf(dir string) ([]use, error) {
 	}
 	var uses []use
 	mounts, areas := parseMounts(string(mountinfo)), parseSwaps(string(swaps))
-	for _, dir := range family(dir) {
-		number, name := text(dir, "dev"), filepath.Base(dir)
+	for _, member := range family(dir) {
+		number, name := text(member.dir, "dev"), filepath.Base(member.dir)
 		for _, m := range mounts {
 			// btrfs and others have numbers of their own, and name the device only as what is mounted.
 			if m.number == number || numberOf(m.source) == number {
-				uses = append(uses, use{device: name, where: m.point})
+				uses = append(uses, use{device: name, where: m.point, readOnly: m.readOnly, span: member.span})
 			}
 		}
 		for _, area := range areas {
 			if numberOf(area) == number {
-				uses = append(uses, use{device: name, where: area, swap: true})
+				uses = append(uses, use{device: name, where: area, swap: true, span: member.span})
 			}
 		}
 	}
@@ -56,28 +72,48 @@ func usesOf(dir string) ([]use, error) {
 	return slices.Compact(uses), nil
 }
 
-// family returns the folders in sysfs of a device, of its partitions, and of all that hold one of these: volumes that
-// are decrypted from it, logical volumes, RAID.
-func family(dir string) []string {
-	list := []string{dir}
-	for i := 0; i < len(list); i++ { // grows while it is walked
-		more, _ := filepath.Glob(filepath.Join(list[i], "*", "partition")) // the pattern is right, there is no other error
-		for k := range more {
-			more[k] = filepath.Dir(more[k])
+// member is a device that is made of a disk, or the disk itself.
+type member struct {
+	dir string // its folder in sysfs
+	span
+}
+
+// family returns a device, its partitions, and all that hold one of these: volumes that are decrypted from it, logical volumes, RAID.
+// These lie wherever they like in what they are made of.
+func family(dir string) []member {
+	list := []member{{dir: dir}}
+	add := func(m member) {
+		if !slices.ContainsFunc(list, func(known member) bool { return known.dir == m.dir }) {
+			list = append(list, m)
 		}
-		holders, _ := filepath.Glob(filepath.Join(list[i], "holders", "*"))
+	}
+	for i := 0; i < len(list); i++ { // grows while it is walked
+		of := list[i]
+		partitions, _ := filepath.Glob(filepath.Join(of.dir, "*", "partition")) // the pattern is right, there is no other error
+		for _, name := range partitions {
+			m := member{filepath.Dir(name), of.span}
+			if i == 0 {
+				m.span = span{512 * number(m.dir, "start"), 512 * number(m.dir, "size")} // sysfs counts in 512 bytes, whatever a sector has
+			}
+			add(m)
+		}
+		holders, _ := filepath.Glob(filepath.Join(of.dir, "holders", "*"))
 		for _, h := range holders {
 			if held, err := filepath.EvalSymlinks(h); err == nil {
-				more = append(more, held)
-			}
-		}
-		for _, d := range more {
-			if !slices.Contains(list, d) {
-				list = append(list, d)
+				add(member{held, of.span})
 			}
 		}
 	}
 	return list
+}
+
+// number returns what a file of sysfs says as a number, 0 when it does not.
+func number(dir, name string) int64 {
+	n, err := strconv.ParseInt(text(dir, name), 10, 63)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // numberOf returns the number of the block device of a node, as sysfs writes it ("8:1"); "" when it is not one.
@@ -98,9 +134,10 @@ func numberOf(path string) string {
 
 // mount is a line of /proc/self/mountinfo.
 type mount struct {
-	number string // of the device, "8:1"
-	point  string
-	source string
+	number   string // of the device, "8:1"
+	point    string
+	source   string
+	readOnly bool // the filesystem, not just this view of it
 }
 
 // parseMounts reads the form of /proc/self/mountinfo (proc(5)). Lines of another form are left out.
@@ -117,6 +154,7 @@ func parseMounts(text string) []mount {
 		m := mount{number: fields[2], point: unescape(fields[4])}
 		if dash := slices.Index(fields, "-"); dash > 0 && dash+2 < len(fields) {
 			m.source = unescape(fields[dash+2])
+			m.readOnly = dash+3 < len(fields) && slices.Contains(strings.Split(fields[dash+3], ","), "ro")
 		}
 		list = append(list, m)
 	}
@@ -173,7 +211,14 @@ func usesOfFile(st fs.FileInfo) ([]use, error) {
 		if err != nil {
 			return nil, err
 		}
-		uses = append(uses, more...)
+		loop := filepath.Dir(name)
+		for _, u := range more {
+			u.span.offset += number(loop, "offset")
+			if u.span.length == 0 {
+				u.span.length = number(loop, "sizelimit")
+			}
+			uses = append(uses, u)
+		}
 	}
 	return uses, nil
 }

@@ -10,16 +10,16 @@ import (
 
 func TestParseMounts(t *testing.T) {
 	got := parseMounts(`22 1 254:0 / / rw,relatime shared:1 master:3 - ext4 /dev/vda rw
-36 35 98:0 /mnt1 /mnt/a\040b\134c rw,noatime - ext3 /dev/x\011y rw,errors=continue
+36 35 98:0 /mnt1 /mnt/a\040b\134c rw,noatime - ext3 /dev/x\011y ro,errors=continue
 40 22 0:41 /@home /home rw - btrfs /dev/sdb2 rw
 cut off
 41 22 0:42 / /proc rw
 `)
 	want := []mount{
-		{"254:0", "/", "/dev/vda"},
-		{"98:0", `/mnt/a b\c`, "/dev/x\ty"},
-		{"0:41", "/home", "/dev/sdb2"},
-		{"0:42", "/proc", ""},
+		{"254:0", "/", "/dev/vda", false},
+		{"98:0", `/mnt/a b\c`, "/dev/x\ty", true},
+		{"0:41", "/home", "/dev/sdb2", false},
+		{"0:42", "/proc", "", false},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
@@ -102,6 +102,7 @@ func tree(t *testing.T, files map[string]string) string {
 func TestFamily(t *testing.T) {
 	root := tree(t, map[string]string{
 		"sda/dev": "8:0", "sda/sda1/partition": "1", "sda/sda2/partition": "2",
+		"sda/sda1/start": "2048\n", "sda/sda1/size": "100\n", "sda/sda2/start": "4096\n", "sda/sda2/size": "200\n",
 		"sda/sda2/holders/dm-0": "->../../../dm-0", "sda/holders/md0": "->../../md0",
 		"dm-0/dev": "253:0", "dm-0/holders/dm-1": "->../../dm-1", "dm-0/holders/dm-2": "->../../dm-2",
 		"dm-1/dev": "253:1", "dm-2/dev": "253:2", "md0/md0p1/partition": "1",
@@ -115,12 +116,17 @@ func TestFamily(t *testing.T) {
 		"sdb":      {"sdb", "md0", "md0/md0p1"},
 	} {
 		var got []string
-		for _, dir := range family(filepath.Join(root, disk)) {
-			name, err := filepath.Rel(root, dir)
+		for _, m := range family(filepath.Join(root, disk)) {
+			name, err := filepath.Rel(root, m.dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got = append(got, name)
+			volumes := span{2 << 20, 102400}
+			at := map[string]span{"sda1": {1 << 20, 51200}, "sda2": volumes, "dm-0": volumes, "dm-1": volumes, "dm-2": volumes}[filepath.Base(name)]
+			if disk == "sda" && m.span != at {
+				t.Errorf("%s lies at %+v, not %+v", name, m.span, at)
+			}
 		}
 		slices.Sort(got)
 		slices.Sort(want)
