@@ -41,16 +41,17 @@ var rules = map[string]rule{
 	"image/filesystem/exfat":          {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
 	"image/filesystem/btrfs":          {imports: []string{"image/filesystem"}, modules: []string{"github.com/cespare/xxhash/v2", "github.com/klauspost/compress", "golang.org/x/crypto"}, testImports: []string{"image/filesystem/filesystemtest"}, testModules: []string{"golang.org/x/sys"}},
 	"image/filesystem/swap":           {imports: []string{"image/filesystem"}, testImports: []string{"image/filesystem/filesystemtest"}},
+	"image/filesystem/extract":        {imports: []string{"image/filesystem"}, modules: []string{"golang.org/x/sys"}, testImports: []string{"image/filesystem/ext", "image/filesystem/filesystemtest"}},
 	"image/filesystem/filesystemtest": {imports: []string{"image/filesystem"}, modules: []string{"golang.org/x/sys"}},
 	"image/partition":                 {},
 	"image/volume": {
 		imports: []string{
-			"image/filesystem", "image/filesystem/btrfs", "image/filesystem/exfat", "image/filesystem/ext", "image/filesystem/fat",
+			"image", "image/filesystem", "image/filesystem/btrfs", "image/filesystem/exfat", "image/filesystem/ext", "image/filesystem/fat",
 			"image/filesystem/ntfs", "image/filesystem/swap", "image/filesystem/xfs", "image/partition",
 		},
 		testImports: []string{"image/filesystem/filesystemtest"},
 	},
-	"index":                           {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
+	"index": {modules: []string{"github.com/dgraph-io/badger/v4", "github.com/gofrs/flock", "golang.org/x/sys"}},
 
 	"repo": {
 		imports: []string{"index", "repo/blocks", "repo/pack", "repo/storage"},
@@ -69,15 +70,15 @@ var rules = map[string]rule{
 	},
 	"repo/storage/storagetest": {imports: []string{"repo/storage"}},
 
+	"snapshot/catalogue": {imports: []string{"image/filesystem"}, modules: []string{"github.com/zeebo/blake3"}},
 	"snapshot": {
-		imports:     []string{"chunker", "image"},
+		imports:     []string{"chunker", "image", "image/filesystem", "snapshot/catalogue"},
 		modules:     []string{"github.com/zeebo/blake3", "golang.org/x/sync"},
 		testImports: []string{"index", "repo", "repo/storage", "repo/storage/storagetest"},
 	},
-	"snapshot/catalogue": {imports: []string{"image/filesystem"}, modules: []string{"github.com/zeebo/blake3"}},
 
 	"cmd/varve": {
-		imports: []string{"chunker", "image", "index", "repo", "repo/pack", "repo/storage", "snapshot"},
+		imports: []string{"chunker", "image", "image/filesystem", "image/filesystem/extract", "image/volume", "index", "repo", "repo/pack", "repo/storage", "snapshot", "snapshot/catalogue"},
 		modules: []string{
 			"github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/vbauerster/mpb/v8",
 			"golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term",

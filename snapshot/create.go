@@ -86,7 +86,8 @@ func Create(ctx context.Context, src image.Source, o CreateOptions) (*Disk, erro
 	}
 	d := &Disk{Name: info.Name, Path: info.Path, Type: info.Type, Size: size, SectorSize: info.SectorSize, Model: info.Model,
 		Serial: info.Serial, ModTime: info.ModTime, ChangeTime: info.ChangeTime, Inode: info.Inode, Device: info.Device}
-	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Parts: c.parts.Load(), Chunks: c.chunks.Load()}
+	d.Stats = DiskStats{Used: c.used.Load(), Read: c.read.Load(), Changed: c.changed.Load(), Added: c.added.Load(), Parts: c.parts.Load(), Chunks: c.chunks.Load(),
+		Free: c.free.Load(), Excluded: c.excluded.Load()}
 	if d.Size > 0 {
 		root, err := c.builder.finish(d.Size)
 		if err != nil {
@@ -111,6 +112,7 @@ type creator struct {
 
 	next                                      atomic.Int64 // the next segment that nobody has taken
 	used, read, changed, added, chunks, parts atomic.Int64
+	free, excluded                            atomic.Int64
 }
 
 // work scans segments until there are none left.
@@ -157,6 +159,7 @@ type scanner struct {
 	length int   // of the segment
 	ranges []image.Extent
 	at     int // index in ranges of the one to be read next
+	limit  int // of what is scanned now, in the segment: what lies behind is left out
 
 	guide  guide
 	before Comparer   // with the parent's chunks; nil: they are not compared with
@@ -282,14 +285,27 @@ func (s *scanner) fill(pos, end int) error {
 
 // scan finds the extents of the segment. Those of the parent are tried first, at the places where it has them.
 func (s *scanner) scan() error {
-	r := 0 // the range of s.ranges that holds pos
+	r := 0      // the range of s.ranges that holds pos
+	s.limit = 0 // where the run ends in which nothing is left out
 	for pos := 0; pos < s.length; pos = s.end {
 		for int(s.ranges[r].Offset+s.ranges[r].Length-s.offset) <= pos {
 			r++
 		}
 		end := int(s.ranges[r].Offset + s.ranges[r].Length - s.offset)
-		if s.ranges[r].Kind != image.Data {
-			s.emit(Extent{Kind: holeOf(s.ranges[r].Kind), Blocks: blocksOf(end - pos)})
+		if s.limit <= pos {
+			s.limit = s.length
+			for _, next := range s.ranges[r:] {
+				if leftOut(holeOf(next.Kind)) {
+					s.limit = int(next.Offset - s.offset)
+					break
+				}
+			}
+		}
+		if kind := holeOf(s.ranges[r].Kind); s.ranges[r].Kind != image.Data {
+			s.emit(Extent{Kind: kind, Blocks: blocksOf(end - pos)})
+			if leftOut(kind) {
+				s.guide.leftOut = s.end
+			}
 			continue
 		}
 		first, err := s.bytes(pos, min(pos+Block, s.length))
@@ -301,7 +317,7 @@ func (s *scanner) scan() error {
 			s.emit(Extent{Kind: Zero, Blocks: blocksOf(n)})
 			continue
 		}
-		if e := s.guide.seek(pos); e != nil {
+		if e := s.guide.seek(pos); e != nil && s.ends(s.guide.at) {
 			held, err := s.holds(s.guide.at, pos)
 			if err != nil {
 				return err
@@ -310,17 +326,23 @@ func (s *scanner) scan() error {
 				s.emit(*e)
 				continue
 			}
-			data, err := s.bytes(pos, min(pos+e.Blocks*Block, s.length))
-			if err != nil {
-				return err
-			}
 			if held { // where it was lost it is stored again, and all trees that refer to it have it back
+				data, err := s.bytes(pos, min(pos+e.Blocks*Block, s.length))
+				if err != nil {
+					return err
+				}
 				if err := s.save(data, e.ID); err != nil {
 					return err
 				}
 				continue
 			}
-			if done, err := s.split(e, data); err != nil {
+		}
+		if e, whole := s.guide.rest(pos, s.limit); e.Blocks > 0 && s.before != nil {
+			data, err := s.bytes(pos, min(pos+e.Blocks*Block, s.length))
+			if err != nil {
+				return err
+			}
+			if done, err := s.split(&e, whole, data); err != nil {
 				return err
 			} else if done {
 				continue
@@ -402,8 +424,13 @@ func (s *scanner) count(parent []Extent) {
 			used += int64(n)
 			chunks++
 		}
-		if s.extents[i].Kind == Part {
+		switch s.extents[i].Kind {
+		case Part:
 			parts += int64(n)
+		case Free:
+			s.free.Add(int64(n))
+		case Excluded:
+			s.excluded.Add(int64(n))
 		}
 	}
 	if parent == nil {

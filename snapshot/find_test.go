@@ -186,25 +186,27 @@ func TestUnchanged(t *testing.T) {
 	s := &Snapshot{Time: then}
 	d := Disk{Type: "file", Size: 10, Inode: 1, Device: 2, ModTime: then.Add(-time.Hour), ChangeTime: then.Add(-time.Minute)}
 	file := image.Info{Type: "file", Size: 10, Inode: 1, Device: 2, ModTime: d.ModTime, ChangeTime: d.ChangeTime}
-	if !Unchanged(s, &d, file) {
+	if !Unchanged(s, &d, file, LeftOut{}) {
 		t.Error("the same file counts as changed")
 	}
 	for what, change := range map[string]func(d *Disk, f *image.Info){
-		"size":              func(_ *Disk, f *image.Info) { f.Size++ },
-		"inode":             func(_ *Disk, f *image.Info) { f.Inode++ },
-		"device":            func(_ *Disk, f *image.Info) { f.Device++ },
-		"mtime":             func(_ *Disk, f *image.Info) { f.ModTime = f.ModTime.Add(1) },
-		"ctime":             func(_ *Disk, f *image.Info) { f.ChangeTime = f.ChangeTime.Add(1) },
-		"type":              func(_ *Disk, f *image.Info) { f.Type = "device" },
-		"unreadable before": func(d *Disk, _ *image.Info) { d.Bad = []Range{{0, 1}} },
-		"no times":          func(d *Disk, f *image.Info) { d.ModTime, f.ModTime = time.Time{}, time.Time{} },
+		"size":                  func(_ *Disk, f *image.Info) { f.Size++ },
+		"inode":                 func(_ *Disk, f *image.Info) { f.Inode++ },
+		"device":                func(_ *Disk, f *image.Info) { f.Device++ },
+		"mtime":                 func(_ *Disk, f *image.Info) { f.ModTime = f.ModTime.Add(1) },
+		"ctime":                 func(_ *Disk, f *image.Info) { f.ChangeTime = f.ChangeTime.Add(1) },
+		"type":                  func(_ *Disk, f *image.Info) { f.Type = "device" },
+		"unreadable before":     func(d *Disk, _ *image.Info) { d.Bad = []Range{{0, 1}} },
+		"less to be left out":   func(d *Disk, _ *image.Info) { d.LeftOut.Free = true },
+		"others to be left out": func(d *Disk, _ *image.Info) { d.LeftOut.Exclude = []string{"*.iso"} },
+		"no times":              func(d *Disk, f *image.Info) { d.ModTime, f.ModTime = time.Time{}, time.Time{} },
 		"changed a moment before that backup": func(d *Disk, f *image.Info) {
 			d.ChangeTime = then.Add(-time.Second)
 			f.ChangeTime = d.ChangeTime
 		},
 	} {
 		d, file := d, file
-		if change(&d, &file); Unchanged(s, &d, file) {
+		if change(&d, &file); Unchanged(s, &d, file, LeftOut{}) {
 			t.Errorf("%s: the file counts as unchanged", what)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Mark calls node for every tree node that disk d refers to, and chunk for every chunk, again and again for one that is
+// Mark calls node for every tree node and page of a catalogue that disk d refers to, and chunk for every chunk, again and again for one that is
 // there more than once. node reports whether it has not seen the id before; below one that it has seen, Mark does not go.
 func Mark(ctx context.Context, load Loader, d *Disk, node func(ID) (first bool), chunk func(ID)) error {
 	return walk(ctx, load, d, Walker{Node: node, Chunk: chunk})
@@ -13,7 +13,7 @@ func Mark(ctx context.Context, load Loader, d *Disk, node func(ID) (first bool),
 
 // Walker says what Walk meets. Its functions are called one at a time.
 type Walker struct {
-	Node   func(id ID) (first bool) // a tree node; below one that was met before, Walk does not go
+	Node   func(id ID) (first bool) // a tree node, or a page of a catalogue; below one that was met before, Walk does not go
 	Chunk  func(id ID)              // a chunk, as often as it is there
 	Broken func(error) error        // a node cannot be read; an error ends Walk, nil leaves out what is below. nil: it ends
 }
@@ -38,14 +38,22 @@ func Walk(ctx context.Context, load Loader, list []*Snapshot, w Walker) error {
 	return nil
 }
 
-// walk goes through one disk.
+// walk goes through one disk, and the lists of its files.
 func walk(ctx context.Context, load Loader, d *Disk, w Walker) error {
 	if d.Size == 0 {
 		return nil
 	}
 	t := newTree(load, ID(d.Root), d.Size)
 	n := segments(d.Size)
-	return t.walk(ctx, child{id: t.root}, levels(n), 0, n, w)
+	if err := t.walk(ctx, child{id: t.root}, levels(n), 0, n, w); err != nil {
+		return err
+	}
+	for i := range d.Volumes {
+		if err := walkCatalogue(ctx, load, &d.Volumes[i], w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // walk visits the node c, which is number i at level of a tree over n segments.

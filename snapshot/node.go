@@ -23,6 +23,9 @@ const (
 
 func (k Kind) hole() bool { return k >= Sparse && k <= Unreadable }
 
+// leftOut reports whether a hole may be anything on the disk itself: it was not read.
+func leftOut(k Kind) bool { return k == Free || k == Excluded }
+
 var kindNames = map[Kind]string{Sparse: "sparse", Zero: "zero", Free: "free", Excluded: "excluded", Unreadable: "unreadable", Chunk: "data", Part: "data"}
 
 func (k Kind) String() string { return kindNames[k] }

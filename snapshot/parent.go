@@ -42,9 +42,9 @@ func (s *Snapshot) Like(disk image.Info) *Disk {
 const coarsest = 2 * time.Second
 
 // Unchanged reports whether a regular file is, by all that its filesystem tells, what it was when disk d of snapshot s
-// was read. A file that was changed within moments of that backup is not taken as unchanged: its times could not tell.
-func Unchanged(s *Snapshot, d *Disk, file image.Info) bool {
-	return file.Type == "file" && d.Type == "file" && len(d.Bad) == 0 &&
+// was read, with the same left out as is to be now. A file that was changed within moments of that backup is not taken as unchanged: its times could not tell.
+func Unchanged(s *Snapshot, d *Disk, file image.Info, out LeftOut) bool {
+	return d.LeftOut.Equal(out) && file.Type == "file" && d.Type == "file" && len(d.Bad) == 0 &&
 		file.Size == d.Size && file.Inode == d.Inode && file.Device == d.Device &&
 		!file.ModTime.IsZero() && file.ModTime.Equal(d.ModTime) && file.ChangeTime.Equal(d.ChangeTime) &&
 		file.ModTime.Before(s.Time.Add(-coarsest)) && file.ChangeTime.Before(s.Time.Add(-coarsest))

@@ -43,6 +43,7 @@ type guide struct {
 	at      int        // index of the extent at or after the position of the scan
 	inUse   map[ID]int // blocks of each chunk that the segment uses; nil until something has changed
 	afresh  int        // the parent's extents before are not used any more
+	leftOut int        // where the last hole ended that was left out; -1 when there was none
 }
 
 // mark is what the scan notes beside an extent.
@@ -61,7 +62,7 @@ const (
 )
 
 func (g *guide) reset(parent []Extent) {
-	g.extents, g.marks, g.at, g.inUse, g.afresh = parent, g.marks[:0], 0, nil, 0
+	g.extents, g.marks, g.at, g.inUse, g.afresh, g.leftOut = parent, g.marks[:0], 0, nil, 0, -1
 	start := 0
 	for i := range parent {
 		g.marks = append(g.marks, mark{start: start})
@@ -80,6 +81,41 @@ func (g *guide) seek(pos int) *Extent {
 		return nil
 	}
 	return &g.extents[g.at]
+}
+
+// rest returns what the parent has from pos on up to limit: an extent that begins there, or, right behind something that is left out,
+// the end of one; whole reports whether it is all of one. Without one of use it has no blocks.
+func (g *guide) rest(pos, limit int) (rest Extent, whole bool) {
+	k := g.at
+	if k == len(g.extents) || g.marks[k].start > pos {
+		k--
+	}
+	if k < 0 || pos < g.afresh || g.extents[k].Kind.hole() || g.marks[k+1].start <= pos {
+		return Extent{}, false
+	}
+	start, end := g.marks[k].start, min(g.marks[k+1].start, (limit+Block-1)/Block*Block)
+	if start < pos && pos != g.leftOut {
+		return Extent{}, false
+	}
+	rest = g.extents[k]
+	if start == pos && end == g.marks[k+1].start {
+		return rest, true
+	}
+	if rest.Kind == Chunk {
+		rest.First = 0
+	}
+	rest.Kind, rest.Digest = Part, ID{}
+	rest.First += (pos - start) / Block
+	rest.Blocks = (end - pos) / Block
+	return rest, false
+}
+
+// ends reports whether extent k of the parent ends before what is left out now, and, where something was left out behind it then, right
+// there: a chunk that was cut off there says nothing of one that goes on.
+func (s *scanner) ends(k int) bool {
+	g := &s.guide
+	end := min(g.marks[k+1].start, s.length)
+	return end == s.limit || end < s.limit && (k+1 == len(g.extents) || !leftOut(g.extents[k+1].Kind))
 }
 
 // use changes how many blocks of a chunk the segment uses, as far as the scan has come, and returns the new number.
@@ -117,33 +153,30 @@ func (s *scanner) holds(k, pos int) (bool, error) {
 func (s *scanner) meeting(pos int) (int, error) {
 	g := &s.guide
 	if s.before == nil {
-		return s.length, nil
+		return s.limit, nil
 	}
 	for k := g.at; k < len(g.extents) && g.marks[k].start < pos+s.o.Chunker.Max; k++ {
 		start, end := g.marks[k].start, min(g.marks[k+1].start, s.length)
-		if start > pos && start >= g.afresh && !g.extents[k].Kind.hole() && end <= pos+window {
+		if start > pos && start >= g.afresh && start < s.limit && !g.extents[k].Kind.hole() && end <= pos+window && s.ends(k) {
 			if held, err := s.holds(k, pos); held || err != nil {
 				return start, err
 			}
 		}
 	}
-	return s.length, nil
+	return s.limit, nil
 }
 
-// split emits data, which is what the disk has in place of the parent's extent e, as parts of e's chunk and new chunks. It
-// reports false when e has to be cut by content, and has emitted nothing then.
-func (s *scanner) split(e *Extent, data []byte) (bool, error) {
-	if s.before == nil {
-		return false, nil
-	}
-	gone, err := s.trySplit(e, data)
+// split emits data, which is what the disk has in place of e, as parts of e's chunk and new chunks. e is a whole extent of the parent's,
+// or what is not left out of one. It reports false when e has to be cut by content, and has emitted nothing then.
+func (s *scanner) split(e *Extent, whole bool, data []byte) (bool, error) {
+	gone, err := s.trySplit(e, whole, data)
 	s.guide.use(e.ID, -gone)
 	return gone < e.Blocks, err
 }
 
 // trySplit is split; it returns how many blocks of e are not used any more, all of them when e has to be cut by content.
-func (s *scanner) trySplit(e *Extent, data []byte) (gone int, err error) {
-	if e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
+func (s *scanner) trySplit(e *Extent, whole bool, data []byte) (gone int, err error) {
+	if whole && e.Blocks == 1 || !(s.o.ParentComplete || s.data.Has(e.ID)) {
 		return e.Blocks, nil
 	}
 	s.same = slices.Grow(s.same[:0], e.Blocks)[:blocksOf(len(data))]

@@ -17,6 +17,7 @@ import (
 type RestoreOptions struct {
 	Workers int
 	Done    *atomic.Int64 // counts bytes of the disk that are as they should be; may be nil
+	Only    Range         // of the disk, such as a partition, at whose start the target begins; the zero value is all of it
 }
 
 // Restored says what Restore did, in bytes.
@@ -37,24 +38,28 @@ type DamagedRange struct {
 // each.
 const windowChunks = 1 << 18
 
-// Restore writes the disk d to target, which is at least as large. What the target holds already is recognised by its
+// Restore writes the disk d, or Only a part of it, to target, which is at least as large. What the target holds already is recognised by its
 // hash and neither fetched nor written. What cannot be read from the repository is left as it is and listed in Damaged;
 // everything else is restored all the same.
 func Restore(ctx context.Context, load EachLoader, d *Disk, target image.Target, id func() func([]byte) ID, o RestoreOptions) (Restored, error) {
-	r := &restorer{ctx: ctx, load: load, disk: d, target: target, fresh: target.Fresh(), id: id, o: o}
+	only := o.Only.orAll(d.Size)
+	if only != (Range{0, d.Size}) {
+		target = &windowTarget{target, only}
+	}
+	r := &restorer{ctx: ctx, load: load, disk: d, only: only, target: target, fresh: target.Fresh(), id: id, o: o}
 	if r.o.Done == nil {
 		r.o.Done = new(atomic.Int64)
 	}
 	r.o.Workers = max(1, r.o.Workers)
 	t := newTree(load, ID(d.Root), d.Size)
-	for i := int64(0); i < segments(d.Size); i++ {
+	for i := only.Offset / Segment; i*Segment < only.End(); i++ {
 		extents, err := t.segment(ctx, i)
 		if err != nil {
 			if ctx.Err() != nil {
 				return r.result, err
 			}
 			// A node that cannot be read costs its own segment, not the rest of the disk.
-			r.result.Damaged = append(r.result.Damaged, DamagedRange{Range{i * Segment, int64(segmentLength(d.Size, i))}, err})
+			r.result.Damaged = append(r.result.Damaged, DamagedRange{Range{i * Segment, int64(segmentLength(d.Size, i))}.within(only), err})
 			continue
 		}
 		if err := r.plan(i, extents); err != nil {
@@ -77,7 +82,8 @@ type restorer struct {
 	ctx    context.Context
 	load   EachLoader
 	disk   *Disk
-	target image.Target
+	only   Range
+	target image.Target // of which the part outside of only is not there
 	fresh  bool
 	id     func() func([]byte) ID
 	o      RestoreOptions
@@ -101,17 +107,20 @@ func (r *restorer) plan(i int64, extents []Extent) error {
 		e := &extents[k]
 		n := min(e.Blocks*Block, length-at)
 		offset := i*Segment + int64(at)
-		if !e.Kind.hole() {
+		at += n
+		inside := Range{offset, int64(n)}.within(r.only)
+		switch {
+		case inside.Length == 0:
+		case !e.Kind.hole():
 			r.window = append(r.window, placed{*e, offset, n})
-		} else {
+		default:
 			if !r.fresh {
-				if err := r.zero(offset, int64(n)); err != nil {
+				if err := r.zero(inside.Offset, inside.Length); err != nil {
 					return err
 				}
 			}
-			r.o.Done.Add(int64(n))
+			r.o.Done.Add(inside.Length)
 		}
-		at += n
 	}
 	return r.ctx.Err()
 }
@@ -167,7 +176,7 @@ func (r *restorer) flush() error {
 		if err != nil {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.result.Damaged = append(r.result.Damaged, DamagedRange{Range{p.offset, int64(p.length)}, err})
+			r.result.Damaged = append(r.result.Damaged, DamagedRange{Range{p.offset, int64(p.length)}.within(r.only), err})
 			return nil
 		}
 		if err := r.write(data, p.offset); err != nil {

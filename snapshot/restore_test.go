@@ -123,7 +123,7 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 		if err := m.finish(); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Verify(ctx, s, snap, other, int64(len(other.data)), s.hashing, VerifyOptions{Workers: 2})
+		got, err := Verify(ctx, s, snap, other, int64(len(other.data)), s.hashing, VerifyOptions{Workers: 2, LeftOut: true})
 		if err != nil {
 			t.Fatal(err)
 		}

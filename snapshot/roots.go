@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"varve/snapshot/catalogue"
 )
 
 // Tree is a tree that was found without a record. What stood in the record only is not known: a name, a time, and the size
@@ -33,6 +35,9 @@ func FindTrees(ctx context.Context, load Loader, nodes func(f func(id ID, node [
 	type state struct{ there, below bool }
 	states := map[ID]state{}
 	err := nodes(func(id ID, node []byte) error {
+		if catalogue.IsPage(node) {
+			return nil // a list of files
+		}
 		s := states[id]
 		if s.there {
 			return nil

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -73,7 +74,26 @@ type Disk struct {
 	Root       Root      `json:"root"`             // zero for a disk of no bytes
 	Parent     string    `json:"parent,omitempty"` // id of the record of the snapshot that guided the scan
 	Bad        []Range   `json:"unreadable,omitempty"`
+	LeftOut    LeftOut   `json:"left_out,omitzero"`
+	Table      string    `json:"table,omitempty"` // "gpt", "mbr"; "" when there is none, or none that can be read
+	Volumes    []Volume  `json:"volumes,omitempty"`
 	Stats      DiskStats `json:"stats"`
+}
+
+// LeftOut says what a backup of a disk was asked to leave out. It reads as zeros.
+type LeftOut struct {
+	Free     bool     `json:"free,omitempty"`     // blocks that a filesystem does not use
+	Volatile bool     `json:"volatile,omitempty"` // what is in swap areas, and in page and hibernation files
+	Exclude  []string `json:"exclude,omitempty"`  // files, by pattern
+
+	Partitions     []int `json:"partitions,omitempty"`      // by number
+	OnlyPartitions []int `json:"only_partitions,omitempty"` // when there are any, all other partitions
+}
+
+// Equal reports whether both leave the same out.
+func (l LeftOut) Equal(other LeftOut) bool {
+	return l.Free == other.Free && l.Volatile == other.Volatile && slices.Equal(l.Exclude, other.Exclude) &&
+		slices.Equal(l.Partitions, other.Partitions) && slices.Equal(l.OnlyPartitions, other.OnlyPartitions)
 }
 
 // DiskStats says what a backup of one disk found and cost, in bytes.
@@ -85,6 +105,9 @@ type DiskStats struct {
 	Stored  int64 `json:"stored"`  // that the repository grew by
 	Parts   int64 `json:"parts"`   // referred to inside of chunks that are not used as a whole
 	Chunks  int64 `json:"chunks"`  // that the disk consists of
+
+	Free     int64 `json:"free,omitempty"`     // not read, since its filesystem does not use it
+	Excluded int64 `json:"excluded,omitempty"` // not read, since it was not wanted
 }
 
 // Range is a run of bytes of a disk.
@@ -95,6 +118,20 @@ type Range struct {
 
 // End is the offset after the last byte.
 func (r Range) End() int64 { return r.Offset + r.Length }
+
+// within returns the part of r that lies in other.
+func (r Range) within(other Range) Range {
+	start := max(r.Offset, other.Offset)
+	return Range{start, max(0, min(r.End(), other.End())-start)}
+}
+
+// orAll returns r, or all of size bytes when it is the zero value.
+func (r Range) orAll(size int64) Range {
+	if r == (Range{}) {
+		return Range{0, size}
+	}
+	return r.within(Range{0, size})
+}
 
 // Root is the id of a tree's root as text in JSON.
 type Root ID
@@ -119,7 +156,7 @@ func (s *Snapshot) Encode() ([]byte, error) { return json.Marshal(s) }
 var ErrNewer = errors.New("a newer varve is needed")
 
 // Decode is the inverse of Encode. What it returns can be read without further checks: sizes are not negative,
-// and no two disks have one name.
+// no two disks have one name, and volumes lie on their disks.
 func Decode(id ID, record []byte) (*Snapshot, error) {
 	s := &Snapshot{}
 	if err := json.Unmarshal(record, s); err != nil {
@@ -139,6 +176,11 @@ func Decode(id ID, record []byte) (*Snapshot, error) {
 		names[d.Name] = true
 		if d.Size < 0 || (d.Size > 0) != (d.Root != Root{}) {
 			return nil, fmt.Errorf("snapshot %s: the record is damaged: disk %q of %d bytes", short(id), d.Name, d.Size)
+		}
+		for i := range d.Volumes {
+			if err := d.Volumes[i].check(d.Size); err != nil {
+				return nil, fmt.Errorf("snapshot %s: the record is damaged: disk %q: %w", short(id), d.Name, err)
+			}
 		}
 	}
 	s.ID = id

@@ -24,16 +24,28 @@ type Mapped interface {
 // VerifyOptions says how Verify works.
 type VerifyOptions struct {
 	Workers int
-	Done    *atomic.Int64 // counts bytes of the disk that were compared; may be nil
+	Done    *atomic.Int64 // counts bytes of the disk that are done with; may be nil
+	Only    Range         // of the disk, such as a partition, at whose start the other begins; the zero value is all of it
+	// LeftOut has what was left out of the snapshot compared with zeros, as which it is restored. Otherwise it is not compared.
+	LeftOut bool
+	Skipped *atomic.Int64 // counts bytes that were not compared, since they were left out; may be nil
 }
 
 // Verify compares the disk d with the size bytes of other, and returns the ranges that differ, in order, merged, and to
 // the block.
-// Holes are equal to zeros. The repository's data is read only where a hash does not match.
+// Holes are equal to zeros, and those of what was left out to anything. The repository's data is read only where a hash does not match.
 func Verify(ctx context.Context, load Loader, d *Disk, other Mapped, size int64, id func() func([]byte) ID, o VerifyOptions) ([]Range, error) {
-	v := &verifier{load: load, disk: d, tree: newTree(load, ID(d.Root), d.Size), other: other, size: min(size, d.Size), o: o}
-	if v.o.Done == nil {
-		v.o.Done = new(atomic.Int64)
+	only := o.Only.orAll(d.Size)
+	common := Range{only.Offset, min(size, only.Length)}
+	if only != (Range{0, d.Size}) {
+		other = &windowMapped{other, common}
+	}
+	v := &verifier{load: load, disk: d, tree: newTree(load, ID(d.Root), d.Size), other: other, common: common, o: o}
+	v.next.Store(only.Offset / Segment)
+	for _, counter := range []**atomic.Int64{&v.o.Done, &v.o.Skipped} {
+		if *counter == nil {
+			*counter = new(atomic.Int64)
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range max(1, o.Workers) {
@@ -41,7 +53,7 @@ func Verify(ctx context.Context, load Loader, d *Disk, other Mapped, size int64,
 			w := verifyWorker{verifier: v, ctx: ctx, id: id(), buf: make([]byte, 1<<20)}
 			for {
 				i := v.next.Add(1) - 1
-				if i >= segments(v.size) {
+				if i*Segment >= v.common.End() {
 					return nil
 				}
 				if err := w.segment(i); err != nil {
@@ -53,8 +65,8 @@ func Verify(ctx context.Context, load Loader, d *Disk, other Mapped, size int64,
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if long := max(size, d.Size); long > v.size {
-		v.differ = append(v.differ, Range{v.size, long - v.size})
+	if long := max(size, only.Length); long > common.Length {
+		v.differ = append(v.differ, Range{common.End(), long - common.Length})
 	}
 	slices.SortFunc(v.differ, func(a, b Range) int { return int(min(1, max(-1, a.Offset-b.Offset))) })
 	var merged []Range
@@ -67,13 +79,13 @@ func Verify(ctx context.Context, load Loader, d *Disk, other Mapped, size int64,
 
 // verifier is the state that the workers of one Verify share.
 type verifier struct {
-	load  Loader
-	disk  *Disk
-	tree  *tree
-	other Mapped
-	size  int64
-	o     VerifyOptions
-	next  atomic.Int64
+	load   Loader
+	disk   *Disk
+	tree   *tree
+	other  Mapped
+	common Range // that both have
+	o      VerifyOptions
+	next   atomic.Int64
 
 	mu     sync.Mutex
 	differ []Range
@@ -102,12 +114,16 @@ func (w *verifyWorker) segment(i int64) error {
 		offset := i*Segment + int64(at)
 		at += n
 		// Where the other disk is shorter, the rest counts as different as a whole.
-		if inside := min(int64(n), w.size-offset); inside > 0 {
-			if err := w.extent(&extents[k], offset, n, int(inside)); err != nil {
-				return err
-			}
-			w.o.Done.Add(inside)
+		inside := Range{offset, int64(n)}.within(w.common)
+		if inside.Length == 0 {
+			continue
 		}
+		if !w.o.LeftOut && leftOut(extents[k].Kind) {
+			w.o.Skipped.Add(inside.Length)
+		} else if err := w.extent(&extents[k], offset, n, int(min(int64(n), w.common.End()-offset))); err != nil {
+			return err
+		}
+		w.o.Done.Add(inside.Length)
 	}
 	return nil
 }
@@ -166,12 +182,16 @@ func (w *verifyWorker) read(offset int64, n int) ([]byte, error) {
 	return w.buf[:n], nil
 }
 
-// compare notes the blocks of data that are not those of want, or not zero when want is nil.
+// compare notes the blocks of data that are not those of want, or not zero when want is nil. Only what both disks have counts.
 func (w *verifyWorker) compare(data, want []byte, offset int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for at := 0; at < len(data); at += Block {
-		end := min(at+Block, len(data))
+	for next := 0; next < len(data); next += Block {
+		inside := Range{offset + int64(next), int64(min(Block, len(data)-next))}.within(w.common)
+		if inside.Length == 0 {
+			continue
+		}
+		at, end := int(inside.Offset-offset), int(inside.End()-offset)
 		if want == nil && !chunker.IsZero(data[at:end]) || want != nil && !bytes.Equal(data[at:end], want[at:end]) {
 			if last := len(w.differ) - 1; last >= 0 && w.differ[last].End() == offset+int64(at) {
 				w.differ[last].Length += int64(end - at)

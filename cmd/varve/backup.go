@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"varve/image"
+	"varve/image/volume"
 	"varve/repo"
 	"varve/snapshot"
 )
@@ -34,6 +35,7 @@ type backupOptions struct {
 	workers         int
 	skipIfUnchanged bool
 	wholeChunks     bool
+	leaveOptions
 }
 
 func (a *app) backupCommand() *cobra.Command {
@@ -49,6 +51,16 @@ of 4 KiB that have are stored, and the snapshot refers to the others inside the 
 whose size, times and inode are what they were then is not read again; --full-read reads it all the same, and --force
 does so without a guide. Devices and pipes are always read.
 
+varve looks at the partitions of a disk and the filesystems on them. Blocks that a filesystem does not use are not
+read and not stored, nor is what is in swap areas, page and hibernation files; on the restored disk they are zero, and
+everything else is as it was. A filesystem that is mounted, was not unmounted, or has anything that varve does not
+know is read in full, and a note says so. --used-blocks off keeps free blocks, --forensic everything. The files of
+each filesystem are listed in the snapshot, for ls, find, history and diff.
+
+With --all-critical only the partitions are taken that a machine needs to start, each with the reason, of all disks or
+of those that are named; --include-partition and --exclude-partition have the last word. Partitions that are not taken
+are zero in the snapshot.
+
 What cannot be read of a disk is tried again in small pieces. What stays unreadable is zero in the snapshot, which lists
 it, and the exit status is 3; with --bad-sectors fail there is no snapshot.
 
@@ -56,6 +68,8 @@ An interrupted backup leaves no snapshot, but what it stored is found again by t
 			exits("3  stored, but some of the source could not be read", exitNoRepository, exitLocked, exitWrongPassword),
 		Example: `  varve backup /dev/sda
   varve backup --tag before-upgrade vm/root.img vm/data.img
+  varve backup --all-critical
+  varve backup --exclude '*.iso' --exclude /home/ann/Downloads /dev/sda
   pg_basebackup ... | varve backup - --stdin-filename database.tar`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 && args[0] == "-" {
@@ -78,6 +92,7 @@ An interrupted backup leaves no snapshot, but what it stored is found again by t
 	f.IntVar(&o.workers, "read-concurrency", 0, "parts of a disk to read at once (default: one for each processor)")
 	f.IntVar(&o.workers, "workers", 0, "the same as --read-concurrency")
 	f.BoolVar(&o.skipIfUnchanged, "skip-if-unchanged", false, "make no snapshot when all is as in the one before")
+	o.leaveOptions.add(c)
 	addStoreFlags(c, &o.compression, &o.packSize)
 	_ = c.RegisterFlagCompletionFunc("bad-sectors", cobra.FixedCompletions([]string{"zero", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -148,6 +163,9 @@ func (a *app) backup(ctx context.Context, r *repo.Repository, o backupOptions, p
 	if o.badSectors != "zero" && o.badSectors != "fail" {
 		return fmt.Errorf("--bad-sectors %q: it is zero or fail", o.badSectors)
 	}
+	if err := b.options.prepare(); err != nil {
+		return err
+	}
 	s := repo.SessionOptions{Purpose: "backup"}
 	if s.Compression, err = parseCompression(o.compression); err != nil {
 		return err
@@ -197,6 +215,11 @@ func (a *app) backup(ctx context.Context, r *repo.Repository, o backupOptions, p
 		if d.Size > 0 {
 			r.Trust(snapshot.ID(d.Root))
 		}
+		for _, v := range d.Volumes {
+			if v.Catalogue != nil {
+				r.Trust(snapshot.ID(v.Catalogue.ID))
+			}
+		}
 	}
 	return a.reportBackup(b, started, hexID(id))
 }
@@ -227,6 +250,12 @@ func (b *backup) open(ctx context.Context, paths []string) ([]image.Source, erro
 		}
 		return []image.Source{image.Stream(b.ui.stdin(ctx), b.options.stdinFilename)}, nil
 	}
+	if b.options.allCritical && len(paths) == 0 {
+		var err error
+		if paths, err = image.Disks(); err != nil {
+			return nil, err
+		}
+	}
 	if len(paths) == 0 {
 		return nil, errors.New("what is to be stored? name a device or an image file, or - for standard input")
 	}
@@ -255,6 +284,13 @@ func (b *backup) open(ctx context.Context, paths []string) ([]image.Source, erro
 			return failed(err)
 		}
 		sources = append(sources, src)
+	}
+	if b.options.allCritical {
+		chosen, err := b.chooseCritical(sources)
+		if err != nil {
+			return failed(err)
+		}
+		return chosen, nil
 	}
 	return sources, nil
 }
@@ -338,12 +374,20 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	ps, pd := b.parent(info)
 	b.parents = append(b.parents, ps)
 	trusted := pd != nil && b.repo.Trusted(snapshot.ID(pd.Root))
-	if trusted && !b.options.fullRead && snapshot.Unchanged(ps, pd, info) {
+	out := b.options.leftOut(name, info.Path)
+	if trusted && !b.options.fullRead && snapshot.Unchanged(ps, pd, info, out) && b.trustsLists(pd) {
 		d := *pd
 		d.Name, d.Path, d.Parent = name, info.Path, hexID(ps.ID)
 		d.Stats = snapshot.DiskStats{Used: pd.Stats.Used, Parts: pd.Stats.Parts, Chunks: pd.Stats.Chunks}
 		b.counters.Scanned.Add(d.Size)
 		return &d, nil
+	}
+	var in *inside
+	if info.Size >= 0 {
+		var err error
+		if src, in, err = b.look(ctx, src, name, out); err != nil {
+			return nil, err
+		}
 	}
 	var bad badRanges
 	if b.options.badSectors == "zero" && info.Type != "stream" { // what a pipe has lost cannot be asked for again
@@ -367,12 +411,35 @@ func (b *backup) disk(ctx context.Context, src image.Source, name string) (*snap
 	if err := b.session.Sync(ctx); err != nil {
 		return nil, err
 	}
-	d.Name, d.Stats.Stored, d.Bad = name, b.session.Added().Stored-before, bad.merged()
+	d.Name = name
+	if in == nil && d.Size > 0 { // of a stream it can be known only now
+		in = &inside{layout: volume.Find(snapshot.NewReader(ctx, b.repo, d), d.Size, 0)}
+	}
+	if in != nil {
+		in.record(d)
+		if info.Size >= 0 {
+			d.LeftOut = out
+		}
+		if err := b.list(ctx, in, d, pd); err != nil {
+			return nil, err
+		}
+		if err := b.session.Sync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d.Stats.Stored, d.Bad = b.session.Added().Stored-before, bad.merged()
 	if ps != nil {
 		d.Parent = hexID(ps.ID)
 	}
 	bad.summarize(b.ui, name)
 	return d, nil
+}
+
+// trustsLists reports whether the catalogues of a disk are in the repository, as far as it has any.
+func (b *backup) trustsLists(d *snapshot.Disk) bool {
+	return !slices.ContainsFunc(d.Volumes, func(v snapshot.Volume) bool {
+		return v.Catalogue != nil && !b.repo.Trusted(snapshot.ID(v.Catalogue.ID))
+	})
 }
 
 // parts makes what compares with chunks of the parent: nil when whole chunks are wanted.

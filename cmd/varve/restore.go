@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"varve/image"
+	"varve/image/filesystem/extract"
 	"varve/repo"
 	"varve/snapshot"
 )
@@ -28,10 +30,15 @@ type restoreOptions struct {
 func (a *app) restoreCommand() *cobra.Command {
 	var o restoreOptions
 	c := &cobra.Command{
-		Use:   "restore [flags] SNAPSHOT[:DISK] --target TARGET",
-		Short: "write a disk of a snapshot to a file or device",
-		Long: `The restore command writes a disk of a snapshot to TARGET, a file or a device. A new file is sparse where the disk has
-holes. On a target that exists only what differs is written; everything on it that is not in the snapshot is lost.
+		Use:   "restore [flags] SNAPSHOT[:DISK][:pN[/PATH]] --target TARGET",
+		Short: "write a disk, a partition or files of a snapshot to a file, device or folder",
+		Long: `The restore command writes a disk of a snapshot, or with pN one partition of it, to TARGET, a file or a device. A new
+file is sparse where the disk has holes. On a target that exists only what differs is written; everything on it that
+is not in the snapshot is lost.
+
+With a PATH on a partition, TARGET is a folder, and the file or folder at PATH is put into it, with times, modes,
+links and extended attributes, and as root with its owner. "p2/" puts all files of a partition there. What has the
+same name is replaced. Files are read out of the disk's image by varve itself; nothing is mounted.
 
 SNAPSHOT is the start of an id, or latest, which --host, --tag and --disk narrow down. DISK is needed when the snapshot
 has several.
@@ -44,7 +51,9 @@ exit status is 1.` + exits(exitNoRepository, exitLocked, exitWrongPassword,
 			"13  the target is unsafe or too small, and nothing was written", "14  --verify found that the target differs"),
 		Example: `  varve restore latest --target disk.img
   varve restore 1a2b3c4d:sda --target /dev/sdb --yes --verify
-  varve restore latest --host db1 --disk sda -t db1.img`,
+  varve restore latest --host db1 --disk sda -t db1.img
+  varve restore latest:sda:p2 --target /dev/sdb2 --verify
+  varve restore 1a2b3c4d:p3/Users/ann/Documents --target /home/ann/rescued`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.target == "" {
@@ -71,14 +80,21 @@ func (a *app) restore(ctx context.Context, r *repo.Repository, address string, o
 	if err != nil {
 		return err
 	}
-	s, d, err := snapshot.FindDisk(list, address, o.filter.filter())
+	at, err := snapshot.FindAddress(list, address, o.filter.filter())
 	if err != nil {
 		return err
+	}
+	if at.Path != "" {
+		return a.restoreFiles(ctx, r, at, o)
+	}
+	s, d, only, what := at.Snapshot, at.Disk, snapshot.Range{Length: at.Disk.Size}, at.Disk.Name
+	if at.Volume != nil {
+		only, what = at.Volume.Range(), fmt.Sprintf("%s p%d", what, at.Volume.Number)
 	}
 	if err := a.guard(r, o.target); err != nil {
 		return err
 	}
-	target, err := a.openTarget(ctx, s, d, o)
+	target, err := a.openTarget(ctx, s, d, only.Length, o)
 	if err != nil {
 		return err
 	}
@@ -92,26 +108,70 @@ func (a *app) restore(ctx context.Context, r *repo.Repository, address string, o
 	}
 	started := time.Now()
 	var done atomic.Int64
-	end := a.ui.begin(diskMeter("restoring "+d.Name, d.Size, &done, "bytes_restored"))
-	result, err := snapshot.Restore(ctx, r, d, target, r.Hasher, snapshot.RestoreOptions{Workers: workers(o.workers), Done: &done})
+	end := a.ui.begin(diskMeter("restoring "+what, only.Length, &done, "bytes_restored"))
+	result, err := snapshot.Restore(ctx, r, d, target, r.Hasher, snapshot.RestoreOptions{Workers: workers(o.workers), Done: &done, Only: only})
 	end()
 	if err != nil {
 		return err
 	}
 	damaged := a.tellDamaged(d, result.Damaged)
 	a.ui.object(map[string]any{"message_type": "summary", "snapshot_id": hexID(s.ID), "disk": d.Name, "target": o.target,
-		"total_bytes": d.Size, "bytes_restored": d.Size - damaged, "bytes_written": result.Written, "bytes_same": result.Same,
+		"total_bytes": only.Length, "bytes_restored": only.Length - damaged, "bytes_written": result.Written, "bytes_same": result.Same,
 		"bytes_zeroed": result.Zeroed, "bytes_damaged": damaged, "seconds_elapsed": time.Since(started).Seconds()})
-	a.ui.say("restored %s of snapshot %s to %s in %s: %s", d.Name, shortID(s.ID), o.target, clock(time.Since(started)), size(d.Size))
+	a.ui.say("restored %s of snapshot %s to %s in %s: %s", what, shortID(s.ID), o.target, clock(time.Since(started)), size(only.Length))
 	a.ui.say("written %s, already there %s, made zero %s", size(result.Written), size(result.Same), size(result.Zeroed))
 	if damaged > 0 {
 		return fmt.Errorf("%w: %s were not restored; everything else was. 'varve check' tells more", errDamaged, size(damaged))
 	}
 	if o.verify {
 		target.Forget()
-		return a.compare(ctx, r, s, d, target, o.target, d.Size, o.workers)
+		return a.compare(ctx, r, comparison{snapshot: s, disk: d, only: only, what: what, leftOut: true}, target, o.target, only.Length, o.workers)
 	}
 	return nil
+}
+
+// restoreFiles takes a file or folder out of a partition.
+func (a *app) restoreFiles(ctx context.Context, r *repo.Repository, at snapshot.Address, o restoreOptions) error {
+	if o.verify {
+		return errors.New("--verify compares disks and partitions; files are compared with their digests as they are read")
+	}
+	if err := a.guard(r, o.target); err != nil {
+		return err
+	}
+	if st, err := os.Stat(o.target); err == nil && !st.IsDir() {
+		return fmt.Errorf("%w: %s is no folder; files are restored into one", image.ErrUnsafe, o.target)
+	}
+	tree, err := a.tree(ctx, r, at)
+	if err != nil {
+		return err
+	}
+	file, err := findFile(ctx, tree, at.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuchFile(at)
+	}
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	result, err := extract.Folder(ctx, tree, file.Number, baseName(at.Path), o.target, func(name string, err error) { a.ui.warn("restore", name, err) })
+	if err != nil {
+		return err
+	}
+	a.ui.object(map[string]any{"message_type": "summary", "snapshot_id": hexID(at.Snapshot.ID), "disk": at.Disk.Name, "partition": at.Volume.Number,
+		"target": o.target, "files_restored": result.Files, "folders_restored": result.Folders, "bytes_restored": result.Bytes,
+		"files_failed": result.Failed, "seconds_elapsed": time.Since(started).Seconds()})
+	a.ui.say("restored %s and %s from snapshot %s to %s in %s: %s", count(result.Files, "file", "files"), count(result.Folders, "folder", "folders"),
+		shortID(at.Snapshot.ID), o.target, clock(time.Since(started)), size(result.Bytes))
+	if result.Failed > 0 {
+		return fmt.Errorf("%w: %s were not restored in full", errDamaged, count(result.Failed, "file", "files"))
+	}
+	return nil
+}
+
+// noSuchFile says that there is no file at an address.
+func noSuchFile(at snapshot.Address) error {
+	return fmt.Errorf("there is no %s on p%d of disk %s in snapshot %s: 'varve find' and 'varve history' look in all of them",
+		cleanPath(at.Path), at.Volume.Number, at.Disk.Name, shortID(at.Snapshot.ID))
 }
 
 // diskMeter shows how much of a disk is done.
@@ -210,7 +270,7 @@ func (a *app) confirm(ctx context.Context, path string, info image.Info, origina
 }
 
 // openTarget opens the target, once it is known to be what the user means.
-func (a *app) openTarget(ctx context.Context, s *snapshot.Snapshot, d *snapshot.Disk, o restoreOptions) (image.Target, error) {
+func (a *app) openTarget(ctx context.Context, s *snapshot.Snapshot, d *snapshot.Disk, bytes int64, o restoreOptions) (image.Target, error) {
 	// A file is made as long as the disk when it is opened, so the question comes first.
 	if st, err := os.Stat(o.target); err == nil && st.Mode().IsRegular() {
 		info := image.Info{Size: st.Size()}
@@ -220,7 +280,7 @@ func (a *app) openTarget(ctx context.Context, s *snapshot.Snapshot, d *snapshot.
 			}
 		}
 	}
-	target, err := image.OpenTarget(o.target, d.Size)
+	target, err := image.OpenTarget(o.target, bytes)
 	if err != nil {
 		return nil, err
 	}

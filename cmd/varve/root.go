@@ -177,7 +177,7 @@ ENVIRONMENT
 			c.AddCommand(child)
 		}
 	}
-	add("disks", a.backupCommand(), a.snapshotsCommand(), a.statsCommand(), a.diffCommand(), a.restoreCommand(), a.verifyCommand(),
+	add("disks", a.backupCommand(), a.snapshotsCommand(), a.statsCommand(), a.diffCommand(), a.restoreCommand(), a.verifyCommand(), a.disksCommand(), a.lsCommand(), a.findCommand(), a.historyCommand(), a.dumpCommand(),
 		a.forgetCommand(), a.tagCommand(), a.holdCommand(), a.releaseCommand())
 	add("repository", a.initCommand(), a.pruneCommand(), a.checkCommand(), a.repairCommand(), a.keyCommand(), a.unlockCommand(), a.cacheCommand())
 	c.AddCommand(a.versionCommand())

@@ -228,7 +228,7 @@ func snapshotObjects(list []*snapshot.Snapshot) []map[string]any {
 }
 
 func diskObject(d *snapshot.Disk) map[string]any {
-	o := map[string]any{"name": d.Name, "path": d.Path, "type": d.Type, "size": d.Size, "used": d.Stats.Used, "read": d.Stats.Read,
+	o := map[string]any{"name": d.Name, "path": d.Path, "type": d.Type, "size": d.Size, "used": d.Stats.Used, "free": d.Stats.Free, "excluded": d.Stats.Excluded, "left_out": d.LeftOut, "read": d.Stats.Read,
 		"changed": d.Stats.Changed, "added": d.Stats.Added, "stored": d.Stats.Stored, "parts": d.Stats.Parts, "chunks": d.Stats.Chunks}
 	if d.Parent != "" {
 		o["parent"] = d.Parent

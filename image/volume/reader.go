@@ -5,6 +5,13 @@ import (
 	"io"
 
 	"varve/image/filesystem"
+	"varve/image/filesystem/btrfs"
+	"varve/image/filesystem/exfat"
+	"varve/image/filesystem/ext"
+	"varve/image/filesystem/fat"
+	"varve/image/filesystem/ntfs"
+	"varve/image/filesystem/swap"
+	"varve/image/filesystem/xfs"
 )
 
 // reader opens filesystems of one family. The error is filesystem.ErrUnknown when the bytes are of no such one.
@@ -14,7 +21,26 @@ type reader struct {
 }
 
 // readers are all that there are.
-var readers = []reader{}
+var readers = []reader{
+	{"ext", as(ext.Open)},
+	{"xfs", as(xfs.Open)},
+	{"btrfs", as(btrfs.Open)},
+	{"ntfs", as(ntfs.Open)},
+	{"exfat", as(exfat.Open)},
+	{"fat", as(fat.Open)},
+	{"swap", as(swap.Open)},
+}
+
+// as makes of what opens one family what opens any.
+func as[F filesystem.Filesystem](open func(io.ReaderAt, int64) (F, error)) func(io.ReaderAt, int64) (filesystem.Filesystem, error) {
+	return func(r io.ReaderAt, size int64) (filesystem.Filesystem, error) {
+		s, err := open(r, size)
+		if err != nil {
+			return nil, err // and no pointer to nothing
+		}
+		return s, nil
+	}
+}
 
 // guard makes a filesystem of s that does not panic, with files if s has them.
 func guard(s filesystem.Filesystem) filesystem.Filesystem {
