@@ -388,15 +388,15 @@ func TestUnreadable(t *testing.T) {
 			t.Errorf("unreadable at %d: free clusters: %v", at, err)
 		}
 	}
-	fsys, err := open(int64(file), int64(file)+1)
-	if err == nil {
+	if _, err := open(int64(file), int64(file)+1); err == nil {
 		t.Fatal("an entry before the label is not read")
 	}
 	wide := sample(t, 32)
 	if _, err := Open(broken{bytes.NewReader(wide.image), 512, 513}, int64(len(wide.image))); !errors.Is(err, errBroken) {
 		t.Errorf("an unreadable FSInfo: %v", err)
 	}
-	if fsys, err = open(at, at+32); err != nil {
+	fsys, err := open(at, at+32)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := fsys.Stat(filesystem.Number(at)); !errors.Is(err, errBroken) {
