@@ -200,11 +200,7 @@ func (b *backup) look(ctx context.Context, src image.Source, name string, out sn
 	for i := range in.layout.Volumes {
 		v := &in.layout.Volumes[i]
 		for _, m := range info.Mounted {
-			end := m.Offset + m.Length
-			if m.Length == 0 {
-				end = info.Size
-			}
-			if !m.ReadOnly && m.Offset < v.End() && end > v.Start && v.Full == "" {
+			if !m.ReadOnly && v.Holds(m, info.Size) && v.Full == "" {
 				v.Full = "it is mounted on " + m.Where + " and may change meanwhile"
 			}
 		}

@@ -59,11 +59,7 @@ exit status is 1.` + exits(exitNoRepository, exitLocked, exitWrongPassword,
 			if o.target == "" {
 				return errors.New("where to? name a file or device with --target")
 			}
-			return a.with(c.Context(), func(r *repo.Repository) error {
-				return a.patiently(c.Context(), func() error {
-					return r.Beside(c.Context(), "restore", func() error { return a.restore(c.Context(), r, args[0], o) })
-				})
-			})
+			return a.besides(c.Context(), "restore", func(r *repo.Repository) error { return a.restore(c.Context(), r, args[0], o) })
 		},
 	}
 	o.filter.add(c)

@@ -23,11 +23,7 @@ takes in the repository.` +
   varve stats --host db1 --json`,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			return a.with(ctx, func(r *repo.Repository) error {
-				return a.patiently(ctx, func() error {
-					return r.Beside(ctx, "stats", func() error { return a.stats(ctx, r, args, filter.filter()) })
-				})
-			})
+			return a.besides(ctx, "stats", func(r *repo.Repository) error { return a.stats(ctx, r, args, filter.filter()) })
 		},
 	}
 	filter.add(c)

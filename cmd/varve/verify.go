@@ -28,11 +28,7 @@ that differ. What is equal is recognised by its hash, without reading it from th
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			return a.with(ctx, func(r *repo.Repository) error {
-				return a.patiently(ctx, func() error {
-					return r.Beside(ctx, "verify", func() error { return a.verify(ctx, r, args[0], args[1], filter.filter(), n) })
-				})
-			})
+			return a.besides(ctx, "verify", func(r *repo.Repository) error { return a.verify(ctx, r, args[0], args[1], filter.filter(), n) })
 		},
 	}
 	filter.add(c)

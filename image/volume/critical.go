@@ -12,15 +12,15 @@ import (
 // MountedOn returns where the volume is mounted, of all mounts of its disk of size bytes.
 func (v *Volume) MountedOn(mounts []image.Mount, size int64) (list []string) {
 	for _, m := range mounts {
-		if v.holds(m, size) {
+		if v.Holds(m, size) {
 			list = append(list, m.Where)
 		}
 	}
 	return list
 }
 
-// holds reports whether a mount of its disk lies on the volume.
-func (v *Volume) holds(m image.Mount, size int64) bool {
+// Holds reports whether a mount of its disk, of size bytes, lies on the volume.
+func (v *Volume) Holds(m image.Mount, size int64) bool {
 	end := m.Offset + m.Length
 	if m.Length == 0 {
 		end = size
@@ -53,7 +53,7 @@ func (l *Layout) Critical(mounts []image.Mount) map[int]string {
 	for i := range l.Volumes {
 		v := &l.Volumes[i]
 		for _, m := range mounts {
-			if why, is := needed[m.Where]; is && v.holds(m, l.Size) {
+			if why, is := needed[m.Where]; is && v.Holds(m, l.Size) {
 				reasons[v.Number] = why + " (" + m.Where + ")"
 			}
 		}
