@@ -161,7 +161,7 @@ func expression(pattern string) string {
 			e += "(/[^/]+)*"
 			continue
 		}
-		e += "/" + strings.NewReplacer(".", `\.`, "*", "[^/]*", "?", "[^/]", "[!", "[^").Replace(name)
+		e += "/" + strings.NewReplacer(".", `\.`, "*", "[^/]*", "?", "[^/]", "[!a]", "[^a/]").Replace(name)
 		e = strings.ReplaceAll(e, "/[^/]*[^/]*", "/[^/]*")
 	}
 	return e + "$"
