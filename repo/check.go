@@ -48,7 +48,7 @@ type Checked struct {
 	Lost                 map[ID]struct{} // chunks and tree nodes that snapshots may refer to and that cannot be read
 }
 
-// Check looks for damage: the copies of the config and the keys, the names and directories of packs, that everything
+// Check looks for damage: the copies of the config and the keys, the lists of condemned packs, the names and directories of packs, that everything
 // that records refer to is in a pack and, for the packs that o selects, every byte. mark walks all records; it is to
 // report what it cannot read itself and go on. Each problem is passed to report. An error means that the check could
 // not be done. Others may add and prune meanwhile.
@@ -65,6 +65,13 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, mark Marker, rep
 	}
 	if err := r.checkRecords(ctx, problem); err != nil {
 		return result, err
+	}
+	_, _, unclear, err := r.condemnedLists(ctx)
+	if err != nil {
+		return result, err
+	}
+	if unclear != nil {
+		problem(fmt.Errorf("%w; 'varve prune' clears that up", unclear))
 	}
 	known, ledgers, err := r.readLedger(ctx)
 	if err != nil {

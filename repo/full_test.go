@@ -83,7 +83,7 @@ func TestFullStorageAtEveryWrite(t *testing.T) {
 					t.Errorf("%s: %v are left", when, left)
 				}
 				if s.name == "init" {
-					c.initAgain(t, s, when)
+					c.initAgain(t, s, when, func() {})
 					continue
 				}
 				c.judge(t, when)

@@ -201,14 +201,14 @@ func leftKeys(ctx context.Context, st storage.Storage) ([]ID, error) {
 }
 
 // undoInit takes back a repository that was not finished, as far as it can. Whatever is left when it stops can be opened,
-// or made again.
+// or made again. The key stays, and is removed by the next init: a server that was only slow may still store the config, which
+// nobody could open without it, and over which no init would go.
 func (r *Repository) undoInit(ctx context.Context) {
 	for _, name := range []string{"config.copy", "config"} {
 		if err := r.storage.Delete(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
 			return
 		}
 	}
-	_ = removeKey(ctx, r.storage, r.slot)
 }
 
 // Open opens the repository in st: ErrNoRepository, ErrNewerFormat, ErrWrongPassword.

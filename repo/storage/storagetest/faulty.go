@@ -46,6 +46,9 @@ const (
 	// Flipped: one bit in the middle is wrong, and no error says so. For Put and PutNew the bit is wrong in the storage,
 	// for Get only in what this reader is given. It does not concern List and Delete.
 	Flipped
+	// Late: it fails now, and is done all the same, after other operations that came later, as by a server that was too slow
+	// for who asked. Get and List are not done late: for them it is Before.
+	Late
 )
 
 // Fault says which operations fail, and how.
@@ -55,6 +58,7 @@ type Fault struct {
 	Nth    int    // the first that fails, of those concerned, from when the fault was given on; 0 is 1
 	Times  int    // how many fail from there on; 0 is 1, negative for ever
 	How    How
+	Later  int   // how many other operations are done before one that is Late; 0: all until Settle
 	Err    error // nil: ErrFault. syscall.ENOSPC is a full disk
 }
 
@@ -66,6 +70,13 @@ type Faulty struct {
 	faults []*pending
 	fired  int
 	log    []string
+	late   []lateWrite
+}
+
+// lateWrite is a write that is still on its way.
+type lateWrite struct {
+	after int // entries of the log; 0: all until Settle
+	do    func(context.Context) error
 }
 
 // pending is a Fault and how many operations it has concerned.
@@ -107,8 +118,49 @@ func (f *Faulty) Fired() int {
 	return f.fired
 }
 
+// Settle does what is late, that which began last first, and returns what went wrong. Nothing is late afterwards.
+func (f *Faulty) Settle(ctx context.Context) error {
+	return f.land(ctx, func(lateWrite) bool { return true })
+}
+
+// land does those late writes that are due, the last first.
+func (f *Faulty) land(ctx context.Context, due func(lateWrite) bool) error {
+	f.mu.Lock()
+	var now, later []lateWrite
+	for _, w := range f.late {
+		if due(w) {
+			now = append(now, w)
+		} else {
+			later = append(later, w)
+		}
+	}
+	f.late = later
+	f.mu.Unlock()
+	var errs []error
+	for _, w := range slices.Backward(now) {
+		errs = append(errs, w.do(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// landDue does the late writes that have waited for enough operations. What becomes of them nobody is there to be told.
+func (f *Faulty) landDue(ctx context.Context) {
+	_ = f.land(ctx, func(w lateWrite) bool { return w.after > 0 && len(f.log) >= w.after })
+}
+
+// delay has do done later, as fault says.
+func (f *Faulty) delay(fault *Fault, do func(context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := lateWrite{do: do}
+	if fault.Later > 0 {
+		w.after = len(f.log) + fault.Later
+	}
+	f.late = append(f.late, w)
+}
+
 // Log returns the operations so far, in order: "put packs/ab/ab12 4096", "get config", "list packs/", "delete leases/7",
-// with the size of what is put. What failed on purpose has " failed" behind it, or " flipped".
+// with the size of what is put. What failed on purpose has " failed" behind it, or " flipped". What is late is there once.
 func (f *Faulty) Log() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,12 +215,17 @@ func (f *Faulty) PutNew(ctx context.Context, name string, data []byte) error {
 }
 
 func (f *Faulty) put(op Op, put func(context.Context, string, []byte) error, ctx context.Context, name string, data []byte) error {
+	f.landDue(ctx)
 	fault := f.decide(op, name, fmt.Sprintf(" %d", len(data)))
 	if fault == nil {
 		return put(ctx, name, data)
 	}
 	switch fault.How {
 	case Before:
+		return fault.failure(op, name)
+	case Late:
+		data = bytes.Clone(data) // it is the caller's again
+		f.delay(fault, func(ctx context.Context) error { return put(ctx, name, data) })
 		return fault.failure(op, name)
 	case Torn:
 		data = data[:len(data)/2]
@@ -192,11 +249,12 @@ func flip(data []byte) []byte {
 
 // Get implements storage.Storage.
 func (f *Faulty) Get(ctx context.Context, name string, offset, length int64, buf []byte) ([]byte, error) {
+	f.landDue(ctx)
 	fault := f.decide(Get, name, "")
 	if fault == nil {
 		return f.Storage.Get(ctx, name, offset, length, buf)
 	}
-	if fault.How == Before {
+	if fault.How == Before || fault.How == Late {
 		return nil, fault.failure(Get, name)
 	}
 	data, err := f.Storage.Get(ctx, name, offset, length, buf)
@@ -211,11 +269,12 @@ func (f *Faulty) Get(ctx context.Context, name string, offset, length int64, buf
 
 // List implements storage.Storage.
 func (f *Faulty) List(ctx context.Context, prefix string, each func(name string, size int64) error) error {
+	f.landDue(ctx)
 	fault := f.decide(List, prefix, "")
 	if fault == nil {
 		return f.Storage.List(ctx, prefix, each)
 	}
-	if fault.How == Before {
+	if fault.How == Before || fault.How == Late {
 		return fault.failure(List, prefix)
 	}
 	type object struct {
@@ -243,8 +302,14 @@ func (f *Faulty) List(ctx context.Context, prefix string, each func(name string,
 
 // Delete implements storage.Storage.
 func (f *Faulty) Delete(ctx context.Context, name string) error {
+	f.landDue(ctx)
 	fault := f.decide(Delete, name, "")
-	if fault != nil && fault.How == Before {
+	switch {
+	case fault == nil:
+	case fault.How == Late:
+		f.delay(fault, func(ctx context.Context) error { return f.Storage.Delete(ctx, name) })
+		fallthrough
+	case fault.How == Before:
 		return fault.failure(Delete, name)
 	}
 	if err := f.Storage.Delete(ctx, name); err != nil || fault == nil {

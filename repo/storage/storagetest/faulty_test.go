@@ -122,6 +122,49 @@ func TestFaultsOfReaders(t *testing.T) {
 	}
 }
 
+func TestLateWrites(t *testing.T) {
+	st := storage.NewMemory()
+	f := storagetest.NewFaulty(st)
+	if err := st.Put(t.Context(), "old", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	f.Fail(
+		storagetest.Fault{Ops: storagetest.Put, Prefix: "a", How: storagetest.Late, Later: 2},
+		storagetest.Fault{Ops: storagetest.PutNew, Prefix: "b", How: storagetest.Late},
+		storagetest.Fault{Ops: storagetest.Delete, Prefix: "old", How: storagetest.Late},
+	)
+	data := []byte("a")
+	if err := f.Put(t.Context(), "a", data); !errors.Is(err, storagetest.ErrFault) {
+		t.Error(err)
+	}
+	data[0] = 'x' // the caller's again
+	if err := f.PutNew(t.Context(), "b", []byte("b")); !errors.Is(err, storagetest.ErrFault) {
+		t.Error(err)
+	}
+	if err := f.Delete(t.Context(), "old"); !errors.Is(err, storagetest.ErrFault) {
+		t.Error(err)
+	}
+	if got := get(t, st, "a") + get(t, st, "b") + get(t, st, "old"); got != "--1" {
+		t.Errorf("nothing is to be done yet: %s", got)
+	}
+	// Two operations came after a: it is done before the next one.
+	if got := get(t, f, "a") + get(t, st, "b") + get(t, st, "old"); got != "a-1" {
+		t.Errorf("a is to be done: %s", got)
+	}
+	if err := f.PutNew(t.Context(), "b", []byte("c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Settle(t.Context()); !errors.Is(err, storage.ErrExist) {
+		t.Errorf("somebody else's b was there before the late one: %v", err)
+	}
+	if got := get(t, st, "b") + get(t, st, "old"); got != "c-" {
+		t.Errorf("all is to be done: %s", got)
+	}
+	if err := f.Settle(t.Context()); err != nil {
+		t.Errorf("nothing is late: %v", err)
+	}
+}
+
 // Which operations a fault concerns, and what the log says of them.
 func TestFaultsAreCounted(t *testing.T) {
 	f := storagetest.NewFaulty(storage.NewMemory())
