@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+	"varve/repo/pack"
 	"varve/repo/storage"
 )
 
@@ -185,6 +186,32 @@ func FuzzSnapshotRecord(f *testing.F) {
 			t.Error(err)
 		case err == nil && (!bytes.Equal(data, whole) || !bytes.Equal(got, said)):
 			t.Error("a record was read that nobody has written")
+		}
+	})
+}
+
+// FuzzDecodeFrame: whatever is in an authenticated frame, no more comes of it than a frame may hold.
+func FuzzDecodeFrame(f *testing.F) {
+	c, err := newCompressor(CompressionDefault)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, plain := range [][]byte{{}, []byte("a"), bytes.Repeat([]byte("varve "), 1000), noise(1, 5000)} {
+		codec, payload := c.encode(plain)
+		f.Add(byte(codec), bytes.Clone(payload))
+		f.Add(byte(pack.Zstd), bytes.Clone(payload[:len(payload)/2]))
+	}
+	f.Add(byte(9), []byte{1})
+	f.Fuzz(func(t *testing.T, codec byte, payload []byte) {
+		plain, err := decodeFrame(pack.Codec(codec), payload, nil)
+		switch {
+		case err != nil:
+		case pack.Codec(codec) == pack.Raw && !bytes.Equal(plain, payload):
+			t.Error("what is not compressed was changed")
+		case pack.Codec(codec) == pack.Zstd && len(plain) > pack.MaxFrame:
+			t.Errorf("%d bytes of a frame", len(plain))
+		case pack.Codec(codec) != pack.Raw && pack.Codec(codec) != pack.Zstd:
+			t.Errorf("codec %d is known", codec)
 		}
 	})
 }

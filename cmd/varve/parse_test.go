@@ -3,11 +3,13 @@ package main
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"varve/repo"
+	"varve/repo/pack"
 	"varve/snapshot"
 )
 
@@ -260,4 +262,46 @@ func TestClock(t *testing.T) {
 			t.Errorf("clock(%v) = %s, not %s", d, got, want)
 		}
 	}
+}
+
+// FuzzParse: whatever is written behind a flag, it is refused or means something in bounds.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"", "16M", "1.5GiB", "-1", "1e400", "5%", "100%", "2/10", "unlimited", "2026-01-31", "now", `a "b c" 'd`, "1y5m7d2h", "NaN", "0x1p3", "+inf%"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if n, err := parseSize(text, 1<<20); err == nil && n < 0 {
+			t.Errorf("size %d", n)
+		}
+		if p, err := parsePercent(text); err == nil && !(p >= 0 && p <= 100) {
+			t.Errorf("%v percent", p)
+		}
+		if p, err := parseParity(text); err == nil && (p < 0 || p > pack.MaxParity) {
+			t.Errorf("parity %d", p)
+		}
+		if most, err := parseMaxUnused(text); err == nil && most(1<<40) < 0 {
+			t.Errorf("%d bytes unused", most(1<<40))
+		}
+		if s, err := parseSubset(text); err == nil && (s.parts < 0 || s.part > s.parts || s.bytes < 0 || s.parts == 0 && s.percent == 0 && s.bytes == 0) {
+			t.Errorf("subset %+v", s)
+		}
+		var k keepCount
+		if err := k.Set(text); err == nil && k < snapshot.Forever {
+			t.Errorf("keep %d", k)
+		}
+		var s span
+		if err := s.Set(text); err == nil && s.String() == "" && s.Span != (snapshot.Span{}) {
+			t.Errorf("span %+v", s)
+		}
+		if words, err := shellWords(text); err == nil && len(strings.Join(words, "")) > len(text)*3 { // a byte that is no UTF-8 becomes three
+			t.Errorf("%q", words)
+		}
+		if tags, err := parseTags([]string{text}); err == nil && len(tags) == 0 {
+			t.Error("no tags")
+		}
+		_, _ = parseTime(text, time.Unix(0, 0))
+		if disk, number, err := parsePartition(text); err == nil && number < 1 {
+			t.Errorf("partition %d of %q", number, disk)
+		}
+	})
 }
