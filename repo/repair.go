@@ -21,6 +21,7 @@ import (
 // RepairOptions says what RepairPacks repairs.
 type RepairOptions struct {
 	Packs       []string // starts of the names of packs; empty: all, which are read in full
+	Drop        bool     // removes those of Packs of which nothing can be read
 	DryRun      bool
 	Compression Compression // of packs that are written
 }
@@ -32,6 +33,7 @@ type RepairedPack struct {
 	Reason error  // what is wrong with it; nil: nothing, and nothing was done
 	Healed bool   // its parity made it whole, under its name
 	Left   bool   // nothing of it can be read: it is where it was
+	Gone   bool   // nothing of it could be read, and it was removed
 	Chunks int    // that are known to lie in it
 	Saved  int    // of these, that are whole, and lie in new packs now
 	To     string // where it lies now, when it was moved
@@ -42,7 +44,7 @@ type Repaired struct {
 	Packs, Bytes  int64 // read
 	Damaged       int64 // packs
 	Healed, Moved int64 // of these
-	Left          int64 // of these
+	Left, Gone    int64 // of these
 	Saved         int64 // chunks that were taken out of damaged packs
 	Elsewhere     int64 // chunks that are damaged there, and whole in another pack
 	Written       int64 // bytes of new packs
@@ -52,7 +54,8 @@ type Repaired struct {
 // RepairPacks makes the best of packs that are damaged, while nobody else works: *LockedError. A pack with enough parity is
 // made whole. Of the others, every chunk that is whole is stored again in new packs; when these are durable, what there is
 // of the damaged pack lies under quarantine/ and no longer under its name, so that it counts as gone: the next backup
-// stores again what the disk still holds of it. report is called for each pack that is damaged or was named.
+// stores again what the disk still holds of it. A pack of which nothing can be read stays, unless o says otherwise. report is
+// called for each pack that is damaged or was named.
 //
 // mark walks what records refer to, past what cannot be read: of a pack without a directory, the index may know where in it
 // these chunks lie.
@@ -73,6 +76,9 @@ func (r *Repository) RepairPacks(ctx context.Context, o RepairOptions, mark Mark
 	packs, err := r.storedPacks(ctx, known)
 	if err != nil {
 		return Repaired{}, err
+	}
+	if o.Drop && len(o.Packs) == 0 {
+		return Repaired{}, errors.New("what cannot be read is removed only where it is named: it could be the storage that is gone")
 	}
 	if packs, err = o.choose(packs); err != nil {
 		return Repaired{}, err
@@ -178,13 +184,13 @@ func (p *repairer) one(ctx context.Context, s StoredPack, e examined, reason err
 		p.report(done)
 		return nil
 	}
-	if e.unread {
+	if e.unread && !p.options.Drop {
 		done.Left = true
 		p.result.Left++
 		p.report(done)
 		return nil
 	}
-	if !e.listed {
+	if e.unread || !e.listed {
 		p.unlisted = append(p.unlisted, done)
 		return nil
 	}
@@ -268,12 +274,18 @@ func (p *repairer) salvage(ctx context.Context, done RepairedPack, data []byte, 
 			return err
 		}
 	}
+	p.move = append(p.move, done.ID)
+	if data == nil {
+		done.Gone = true
+		p.result.Gone++
+		p.report(done)
+		return nil
+	}
 	if !p.options.DryRun {
 		if done.To, err = p.repo.quarantine(ctx, packName(done.ID), data); err != nil {
 			return err
 		}
 	}
-	p.move = append(p.move, done.ID)
 	p.result.Moved++
 	p.report(done)
 	return nil
@@ -354,7 +366,7 @@ func (p *repairer) remove(ctx context.Context) error {
 	}
 	for _, id := range p.move {
 		if err := r.storage.Delete(ctx, packName(id)); err != nil && !errors.Is(err, storage.ErrNotExist) {
-			return fmt.Errorf("removing pack %s, of which there is a copy in quarantine: %w", short(id), err)
+			return fmt.Errorf("removing pack %s, of which what can be read is in quarantine: %w", short(id), err)
 		}
 	}
 	_, err := r.follow(ctx)

@@ -370,6 +370,17 @@ func TestRepairNamedPacks(t *testing.T) {
 	if err != nil || result.Left != 1 || result.Moved != 0 || len(names(t, w.st, "packs/")) != len(before) {
 		t.Errorf("%+v, %v", result, err)
 	}
+	if _, err := w.repair(t, w.st, false, RepairOptions{Drop: true}); err == nil {
+		t.Error("packs were to be removed that nobody has named")
+	}
+	// The index knows what was in it: that is lost, and said to be.
+	for _, dryRun := range []bool{true, false} {
+		result, err = w.repair(t, w.st, true, RepairOptions{Drop: true, DryRun: dryRun, Packs: []string{hex[:12]}})
+		left := len(names(t, w.st, "packs/"))
+		if err != nil || result.Gone != 1 || result.Moved != 0 || len(result.Lost) == 0 || (left == len(before)) != dryRun {
+			t.Errorf("dry run %v: %+v, %v; %d packs", dryRun, result, err, left)
+		}
+	}
 	// A backup from another machine stores again what it cannot see.
 	p := &past{st: w.st.Storage.(*storage.Memory), told: map[ID][][]byte{}}
 	if err := p.session(t.Context(), w.st, lifeChunks); err != nil {

@@ -124,15 +124,22 @@ new packs; what is left lies in quarantine then, and counts as gone.
 That is the point: what counts as gone, the next backup of a disk stores again, if the disk still holds it, and every
 snapshot has it back. The command ends with what 'varve check' would say: which bytes of which disks are hurt now.
 
+A pack of which nothing at all can be read stays where it is: it may be the server that is gone, or a cable. When its medium is
+beyond help, name it with --drop-unreadable, and it is removed.
+
 Run it on the machine that makes the backups, if you can: where a pack does not say any more what is in it, the index of
 that machine may still know. The command needs the repository for itself.` +
 			exits("1  failed, or something is lost, for now at least", exitNoRepository, exitLocked, exitWrongPassword, exitAppendOnly),
 		Annotations: removes,
 		Example: `  varve repair packs --dry-run
-  varve repair packs 3fa85f64`,
+  varve repair packs 3fa85f64
+  varve repair packs --drop-unreadable 3fa85f64`,
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			o.Packs = args
+			if o.Drop && len(args) == 0 {
+				return errors.New("--drop-unreadable: name the packs that are to go; 'varve repair packs' says which cannot be read")
+			}
 			if o.Compression, err = parseCompression(compression); err != nil {
 				return err
 			}
@@ -141,6 +148,7 @@ that machine may still know. The command needs the repository for itself.` +
 	}
 	addStoreFlags(c, &compression, nil)
 	addDryRun(c, &o.DryRun)
+	c.Flags().BoolVar(&o.Drop, "drop-unreadable", false, "remove those of the named packs of which nothing can be read")
 	return c
 }
 
@@ -175,10 +183,10 @@ func (a *app) repairPacks(ctx context.Context, r *repo.Repository, o repo.Repair
 		return err
 	}
 	a.ui.object(map[string]any{"message_type": "repair_summary", "dry_run": o.DryRun, "packs": p.Packs, "bytes_read": p.Bytes, "packs_damaged": p.Damaged,
-		"packs_healed": p.Healed, "packs_moved": p.Moved, "packs_left": p.Left, "chunks_saved": p.Saved, "chunks_elsewhere": p.Elsewhere, "chunks_lost": len(p.Lost),
+		"packs_healed": p.Healed, "packs_moved": p.Moved, "packs_left": p.Left, "packs_dropped": p.Gone, "chunks_saved": p.Saved, "chunks_elsewhere": p.Elsewhere, "chunks_lost": len(p.Lost),
 		"bytes_written": p.Written})
 	a.ui.say("read %s in %s: %s damaged", size(p.Bytes), count(p.Packs, "pack", "packs"), count(p.Damaged, "is", "are"))
-	if p.Moved > 0 {
+	if p.Moved+p.Gone > 0 {
 		a.ui.say("%s %s of damaged packs, %s lie in other packs too, %s lost", count(p.Saved, "chunk", "chunks"), done(o.DryRun, "saved"), count(p.Elsewhere, "chunk", "chunks"), count(int64(len(p.Lost)), "is", "are"))
 	}
 	err = a.check(ctx, r, repo.CheckOptions{}, p.Lost)
@@ -193,7 +201,7 @@ func (a *app) repairPacks(ctx context.Context, r *repo.Repository, o repo.Repair
 
 // reportPack tells what was done about one pack.
 func (a *app) reportPack(p repo.RepairedPack, dryRun bool) {
-	object := map[string]any{"message_type": "repaired_pack", "id": hexID(p.ID), "size": p.Size, "healed": p.Healed, "left": p.Left, "chunks": p.Chunks, "chunks_saved": p.Saved}
+	object := map[string]any{"message_type": "repaired_pack", "id": hexID(p.ID), "size": p.Size, "healed": p.Healed, "left": p.Left, "dropped": p.Gone, "chunks": p.Chunks, "chunks_saved": p.Saved}
 	if p.Reason != nil {
 		object["reason"] = p.Reason.Error()
 	}
@@ -209,7 +217,11 @@ func (a *app) reportPack(p repo.RepairedPack, dryRun bool) {
 	case p.Healed:
 		a.ui.print("%s %s", name, done(dryRun, "made whole by its parity"))
 	case p.Left:
-		a.ui.print("%s cannot be read at all and stays where it is: when its medium is beyond help, remove it, and run 'varve backup'", name)
+		a.ui.print("%s cannot be read at all and stays where it is: when its medium is beyond help, 'varve repair packs --drop-unreadable %s' removes it", name, hexID(p.ID)[:12])
+	case p.Gone && dryRun:
+		a.ui.print("%s cannot be read at all and would be removed; %s with it", name, count(int64(p.Chunks), "chunk", "chunks"))
+	case p.Gone:
+		a.ui.print("%s cannot be read at all and was removed; %s gone with it", name, count(int64(p.Chunks), "chunk", "chunks"))
 	case dryRun:
 		a.ui.print("%s would be moved to quarantine, and %d of %s saved", name, p.Saved, count(int64(p.Chunks), "chunk", "chunks"))
 	default:
