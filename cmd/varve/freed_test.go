@@ -40,15 +40,22 @@ func shelf(t *testing.T, st storage.Storage, place, password string) *repo.Repos
 // command runs one command and returns what it prints; lines of JSON with --json.
 func command(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
+	out, errs, err := attempt(args...)
+	if err != nil {
+		t.Fatalf("varve %s: %v\n%s", strings.Join(args, " "), err, errs)
+	}
+	return out
+}
+
+// attempt is command for one that may fail.
+func attempt(args ...string) (out, errs string, err error) {
+	var stdout, stderr bytes.Buffer
 	a := &app{ui: newUI()}
-	a.ui.out, a.ui.err = &out, &errs
+	a.ui.out, a.ui.err = &stdout, &stderr
 	root := a.root()
 	root.SetArgs(args)
-	if err := root.ExecuteContext(context.Background()); err != nil {
-		t.Fatalf("varve %s: %v\n%s", strings.Join(args, " "), err, &errs)
-	}
-	return out.String()
+	err = root.ExecuteContext(context.Background())
+	return stdout.String(), stderr.String(), err
 }
 
 // field returns a field of the object of a message type among lines of JSON.

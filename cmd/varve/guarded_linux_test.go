@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -63,6 +64,10 @@ func TestAFolderThatOnlyGrows(t *testing.T) {
 	}
 	command(t, "verify", "latest", disk)
 	guard()
+	t.Setenv("VARVE_APPEND_ONLY", "")
+	if _, _, err := attempt("backup", disk); err == nil || !strings.Contains(err.Error(), "--append-only") {
+		t.Errorf("nothing says what to do in a folder that guards what is in it: %v", err)
+	}
 	if err := os.Remove(filepath.Join(place, "config")); !errors.Is(err, syscall.EPERM) {
 		t.Errorf("the folder does not guard what is in it: %v", err)
 	}
@@ -70,7 +75,6 @@ func TestAFolderThatOnlyGrows(t *testing.T) {
 	if out, err := exec.Command("chattr", "-R", "-ia", place).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	t.Setenv("VARVE_APPEND_ONLY", "")
 	command(t, "forget", "--keep-last", "1", "--prune", "--max-unused", "0")
 	command(t, "check", "--read-data")
 }

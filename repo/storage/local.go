@@ -108,6 +108,9 @@ func (l *Local) Put(ctx context.Context, name string, data []byte) error {
 		l.forget(name) // Windows does not replace an open file
 		err := l.disk.rename(temp, path)
 		l.forget(name) // a reader may have come in between, and an open file keeps its space
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; files can be made in that folder, and not be renamed: if that is meant so (chattr +a does it), use --append-only", err)
+		}
 		return err
 	})
 }
