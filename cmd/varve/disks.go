@@ -55,7 +55,7 @@ func (a *app) disks(ctx context.Context, names []string, f snapshot.Filter) erro
 	}
 	failed := 0
 	for _, path := range paths {
-		if err := a.showDisk(path); err != nil {
+		if err := a.showDisk(ctx, path); err != nil {
 			if len(names) > 0 {
 				return err
 			}
@@ -105,7 +105,7 @@ type partitionRow struct {
 }
 
 // showDisk shows a disk of this machine, or an image file.
-func (a *app) showDisk(path string) error {
+func (a *app) showDisk(ctx context.Context, path string) error {
 	src, err := image.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: there is no such device, file or snapshot", path)
@@ -124,6 +124,7 @@ func (a *app) showDisk(path string) error {
 	var rows []partitionRow
 	for i := range layout.Volumes {
 		v := &layout.Volumes[i]
+		v.CountUsed(ctx)
 		row := partitionRow{number: v.Number, filesystem: v.Info.Type, label: v.Info.Label, uuid: v.Info.UUID, length: v.Length, used: v.Info.Used,
 			mounted: strings.Join(v.MountedOn(info.Mounted, info.Size), ", "), note: critical[v.Number]}
 		if v.Info.Type == "" {

@@ -16,8 +16,9 @@ const Block = 4096
 
 // Bounds of what a disk may cost.
 const (
-	maxRuns = 2 << 20          // kept at a time: 32 MiB
-	budget  = 15 * time.Minute // for the map of one filesystem, which may be scattered over a slow disk
+	maxRuns  = 2 << 20          // kept at a time: 32 MiB
+	budget   = 15 * time.Minute // for the map of one filesystem, which may be scattered over a slow disk
+	counting = 20 * time.Second // for that map where somebody waits, and wants no more of it than a number
 )
 
 // Run is a run of bytes of the disk.
@@ -26,55 +27,36 @@ type Run struct{ Offset, Length int64 }
 // End is the offset after the last byte.
 func (r Run) End() int64 { return r.Offset + r.Length }
 
-// Free returns what no filesystem uses: runs of whole blocks of the disk, in order, no two adjacent. Only volumes count whose filesystem
-// told all of it. For each of the others note is called with a line for people, such as "partition 2 (ext4): read in full,
-// because its journal has to be replayed". Where there are millions of runs, the shortest are left out. When ctx ends nothing
-// is free.
-func (l *Layout) Free(ctx context.Context, note func(string)) []Run {
-	return l.free(ctx, budget, note)
+// CountUsed fills Info.Used of a filesystem that keeps no count itself, from its map of what is free; it stays -1 where that cannot be
+// relied on, or be read soon enough.
+func (v *Volume) CountUsed(ctx context.Context) {
+	if v.FS != nil && v.Full == "" && v.Info.Used < 0 && v.Info.Type != "swap" {
+		v.free(ctx, counting, &collector{})
+	}
 }
 
-func (l *Layout) free(ctx context.Context, budget time.Duration, note func(string)) []Run {
-	switch {
-	case l.Table == nil:
-		note("the disk: read in full, because its partition table cannot be read")
-	case len(l.Volumes) == 0:
-		note("the disk: read in full, because " + cmp.Or(l.Table.Doubt, "it has no partitions"))
-	}
-	var c collector
-	for i := range l.Volumes {
-		v := &l.Volumes[i]
-		why := v.Full
-		if why == "" {
-			why = v.free(ctx, budget, &c)
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if why != "" {
-			note(fmt.Sprintf("%s: read in full, because %s", v, why))
-		}
-	}
-	return c.runs()
-}
-
-// free adds what is free on a volume to c, or nothing: then it returns why.
+// free adds what is free on a volume to c, or nothing: then it returns why. A filesystem that keeps no count of what it uses has one
+// then.
 func (v *Volume) free(ctx context.Context, budget time.Duration, c *collector) string {
 	limited, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	size := min(v.Length, v.Info.Size)
-	last := int64(0)
+	last, sum := int64(0), int64(0)
 	c.begin()
 	err := v.FS.Free(limited, func(r filesystem.Range) error {
 		if r.Offset < last || r.Length <= 0 || r.Length > size-r.Offset {
 			return fmt.Errorf("its reader has a mistake: %d bytes from %d cannot be free, after %d and within %d", r.Length, r.Offset, last, size)
 		}
 		last = r.End()
+		sum += r.Length
 		c.add(v.Start+r.Offset, v.Start+r.End())
 		return limited.Err()
 	})
 	switch {
 	case err == nil:
+		if v.Info.Used < 0 && v.Info.Type != "swap" {
+			v.Info.Used = size - sum
+		}
 		return ""
 	case errors.Is(limited.Err(), context.DeadlineExceeded):
 		err = fmt.Errorf("its map of what is free cannot be read within %v", budget)

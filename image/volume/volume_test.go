@@ -95,11 +95,22 @@ func disk(size int, pieces ...piece) []byte {
 	return d
 }
 
-// told is what Free said: runs and lines.
-func told(l *Layout) ([]Run, []string) {
-	var lines []string
-	runs := l.Free(context.Background(), func(line string) { lines = append(lines, line) })
-	return runs, lines
+// told is what is free of the volumes, and a line for each that is read in full.
+func told(l *Layout) ([]Run, []string) { return toldWithin(context.Background(), l, budget) }
+
+func toldWithin(ctx context.Context, l *Layout, budget time.Duration) (runs []Run, lines []string) {
+	var c collector
+	for i := range l.Volumes {
+		v := &l.Volumes[i]
+		why := v.Full
+		if why == "" {
+			why = v.free(ctx, budget, &c)
+		}
+		if why != "" {
+			lines = append(lines, fmt.Sprintf("%s: read in full, because %s", v, why))
+		}
+	}
+	return c.runs(), lines
 }
 
 func check[T any](t *testing.T, what string, got, want []T) {
@@ -215,24 +226,40 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestNoVolumes: also then it is said why nothing is free.
+// TestCountUsed: what is not free is in use, where the filesystem keeps no count and can be relied on.
+func TestCountUsed(t *testing.T) {
+	d := disk(8<<20, piece{2048, 2048, 0x83, named("one")}, piece{4096, 2048, 0x83, named("two")}, piece{6144, 2048, 0x83, named("three")})
+	l := find(bytes.NewReader(d), int64(len(d)), 512, toys(map[string]toy{
+		"one":   {free: frees(0, 512, 4096, 1000)}, // also what is no whole block
+		"two":   {free: func(context.Context, func(filesystem.Range) error) error { return filesystem.Untrusted("in doubt") }},
+		"three": {free: frees(0, 4096), info: func() filesystem.Info { return filesystem.Info{Type: "three", Size: 1 << 20, Used: 77} }},
+	}))
+	var used []int64
+	for i := range l.Volumes {
+		l.Volumes[i].CountUsed(t.Context())
+		used = append(used, l.Volumes[i].Info.Used)
+	}
+	check(t, "used", used, []int64{1<<20 - 1512, -1, 77})
+}
+
+// TestNoVolumes: also then it is noted why nothing is free.
 func TestNoVolumes(t *testing.T) {
 	gpt := disk(8<<20, piece{1, 16383, 0xee, nil})
 	only := disk(8<<20, piece{2048, 2048, 0x05, nil})
 	for _, c := range []struct {
 		disk io.ReaderAt
-		line string
+		note string
 	}{
-		{bytes.NewReader(gpt), "the disk: read in full, because its partition table is damaged"},
-		{bytes.NewReader(only), "the disk: read in full, because it has no partitions"},
-		{failing{bytes.NewReader(only), 0, 1}, "the disk: read in full, because its partition table cannot be read"},
+		{bytes.NewReader(gpt), "damaged"},
+		{bytes.NewReader(only), "ends early"},
+		{failing{bytes.NewReader(only), 0, 1}, "medium error"},
 	} {
 		l := find(c.disk, 8<<20, 512, nil)
 		runs, lines := told(l)
 		check(t, "free", runs, nil)
-		check(t, "lines", lines, []string{c.line})
-		if len(l.Notes) != 1 {
-			t.Errorf("notes %q", l.Notes)
+		check(t, "lines", lines, nil)
+		if len(l.Notes) != 1 || !strings.Contains(l.Notes[0], c.note) {
+			t.Errorf("notes %q instead of %q", l.Notes, c.note)
 		}
 	}
 }
@@ -298,8 +325,7 @@ func TestFreeFails(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := disk(8<<20, piece{2048, 2048, 0x83, named("one")}, piece{4096, 2048, 0x83, named("two")}, piece{6144, 2048, 0x83, named("one")})
 			l := find(bytes.NewReader(d), int64(len(d)), 512, toys(map[string]toy{"one": {free: frees(0, 4096)}, "two": {free: c.free}}))
-			var lines []string
-			runs := l.free(context.Background(), 20*time.Millisecond, func(line string) { lines = append(lines, line) })
+			runs, lines := toldWithin(context.Background(), l, 20*time.Millisecond)
 			check(t, "free", runs, []Run{{1 << 20, 4096}, {3 << 20, 4096}})
 			check(t, "lines", lines, []string{"partition 2 (twofs): read in full, because " + c.why})
 		})
@@ -317,8 +343,9 @@ func TestCancelled(t *testing.T) {
 			return frees(0, 4096)(ctx, free)
 		}},
 	}))
-	if runs := l.Free(ctx, func(line string) { t.Error(line) }); runs != nil {
-		t.Errorf("%v", runs)
+	out, err := l.LeaveOut(ctx, Leave{Free: true}, func(_ *Volume, why string) { t.Error(why) })
+	if !errors.Is(err, context.Canceled) || out.Runs != nil {
+		t.Errorf("%v, %v", out, err)
 	}
 }
 
@@ -415,7 +442,7 @@ func TestManyRuns(t *testing.T) {
 		{frees(0, 3*Block, 4*Block, Block, 6*Block, 5*Block), many(errMedium), 2, 3 * Block},
 	} {
 		l := find(r, size, 512, toys(map[string]toy{"one": {free: c.one}, "two": {free: c.two}}))
-		runs := l.Free(context.Background(), func(string) {})
+		runs, _ := told(l)
 		if len(runs) != c.want {
 			t.Fatalf("%d runs instead of %d", len(runs), c.want)
 		}
