@@ -68,6 +68,7 @@ func TestMBRLeft(t *testing.T) {
 			return d
 		}, "", nil, false},
 		{"protective only by its type", func(d []byte) []byte { setEntry(d, 1, 0, typeProtective, 3, 4); return d }, "", nil, false},
+		{"one begins at the end", func(d []byte) []byte { setEntry(d, 3, 0, 7, 64, 1); return d }, "partition 4 lies behind the end of the disk", all, true},
 		{"cut", func(d []byte) []byte { return d[:30*512] }, "partition 7 reaches behind the end of the disk", all, true},
 		{"cut deep", func(d []byte) []byte { return d[:27*512] }, "sector 27 is behind the end of the disk", []int{1, 3, 5, 6}, true},
 		{"cut deeper", func(d []byte) []byte { return d[:10*512] }, "partition 3 lies behind the end", []int{1}, true},
@@ -135,6 +136,41 @@ func TestMBRLeft(t *testing.T) {
 // fat makes a sector look like the first one of FAT.
 func fat(sector []byte) {
 	copy(sector, "\xeb\x58\x90mkfs.fat\x00\x02\x01\x20\x00\x02\x00\x00\x00\x08\xf8")
+}
+
+// TestBootsVolume: every field of FAT's first sector has to be possible.
+func TestBootsVolume(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(s []byte)
+		is     bool
+	}{
+		{"as it is", func([]byte) {}, true},
+		{"a long jump", func(s []byte) { s[0], s[2] = 0xe9, 0 }, true},
+		{"no jump", func(s []byte) { s[0] = 0xfa }, false},
+		{"half a jump", func(s []byte) { s[2] = 0 }, false},
+		{"4096 bytes a sector", func(s []byte) { s[12] = 0x10 }, true},
+		{"8192 bytes a sector", func(s []byte) { s[12] = 0x20 }, false},
+		{"256 bytes a sector", func(s []byte) { s[12] = 1 }, false},
+		{"1536 bytes a sector", func(s []byte) { s[12] = 6 }, false},
+		{"no sectors a cluster", func(s []byte) { s[13] = 0 }, false},
+		{"3 sectors a cluster", func(s []byte) { s[13] = 3 }, false},
+		{"nothing reserved", func(s []byte) { s[14] = 0 }, false},
+		{"no FAT", func(s []byte) { s[16] = 0 }, false},
+		{"one FAT", func(s []byte) { s[16] = 1 }, true},
+		{"four FATs", func(s []byte) { s[16] = 4 }, true},
+		{"five FATs", func(s []byte) { s[16] = 5 }, false},
+		{"on a floppy disk", func(s []byte) { s[21] = 0xf0 }, true},
+		{"on something else", func(s []byte) { s[21] = 0xf7 }, false},
+		{"no sectors", func(s []byte) { s[20] = 0 }, false},
+		{"many sectors", func(s []byte) { s[20], s[35] = 0, 1 }, true},
+	} {
+		sector := make([]byte, 512)
+		fat(sector)
+		if c.change(sector); bootsVolume(sector) != c.is {
+			t.Errorf("%s: %v", c.name, !c.is)
+		}
+	}
 }
 
 // TestManyLogical: there are no more partitions than Linux has numbers for, and a list without any is not followed for ever.

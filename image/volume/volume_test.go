@@ -264,6 +264,17 @@ func TestNoVolumes(t *testing.T) {
 	}
 }
 
+// TestManyNotes: a disk that is wrong everywhere is told about, but not at any length.
+func TestManyNotes(t *testing.T) {
+	var l Layout
+	for i := range 3 * maxNotes {
+		l.note("%d", i)
+	}
+	if len(l.Notes) != maxNotes+1 || l.Notes[maxNotes-1] != "99" || l.Notes[maxNotes] != "and more" {
+		t.Errorf("%q", l.Notes)
+	}
+}
+
 // TestUnreadable: what cannot be looked at is not trusted.
 func TestUnreadable(t *testing.T) {
 	readers := toys(map[string]toy{"one": {free: frees(0, 4096)}})
