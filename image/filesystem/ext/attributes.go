@@ -178,6 +178,9 @@ func (in *inode) value(a attribute, region []byte) ([]byte, error) {
 	if n, err := c.ReadAt(value, 0); n < len(value) {
 		return nil, err
 	}
+	if in.blockSums && crc32c(in.FS.seed, value) != le.Uint32(far.raw[8:]) { // where other inodes have their time of access
+		return nil, filesystem.Corrupt("the value of %q has a wrong checksum", a.name)
+	}
 	return value, nil
 }
 

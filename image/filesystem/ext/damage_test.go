@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -71,6 +74,92 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
+// TestFlippedBitsOfFiles: where everything has a checksum, no bit outside of the contents of files can be flipped unnoticed.
+func TestFlippedBitsOfFiles(t *testing.T) {
+	image := loadImage(t, "ext4")
+	want, plain, err := everything(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried, noticed := 0, 0
+	for at := 1024; at < len(image); at += 3 {
+		if plain[at/1024] || len(bytes.Trim(image[at/512*512:at/512*512+512], "\x00")) == 0 {
+			continue
+		}
+		bit := byte(1) << (at % 8)
+		image[at] ^= bit
+		got, _, err := everything(image)
+		image[at] ^= bit
+		tried++
+		if err != nil {
+			noticed++
+		} else if got != want {
+			t.Fatalf("with bit %#x of byte %d (%d of block %d) flipped, other files are read and nothing is said", bit, at, at%1024, at/1024)
+		}
+	}
+	t.Logf("of %d bits, %d noticed", tried, noticed)
+	if noticed < 500 {
+		t.Error("few were noticed")
+	}
+}
+
+// everything reads all that is in files, and tells in which blocks of 1 KiB their contents are.
+func everything(image []byte) (text string, plain map[int]bool, err error) {
+	s, err := ext.Open(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		return "", nil, err
+	}
+	plain = map[int]bool{}
+	var b strings.Builder
+	err = filesystemtest.Walk(s, func(path string, n filesystem.Number) error {
+		file, err := s.Stat(n)
+		if err != nil {
+			return err
+		}
+		list, err := s.Attributes(n)
+		fmt.Fprintf(&b, "%s %+v %q\n", path, file, list)
+		switch {
+		case err != nil:
+			return err
+		case file.Mode&fs.ModeSymlink != 0:
+			target, err := s.Readlink(n)
+			b.WriteString(target)
+			for at := 0; len(target) >= 60 && at < len(image); at += 1024 { // a long one is content as well
+				plain[at/1024] = plain[at/1024] || bytes.HasPrefix(image[at:], []byte(target))
+			}
+			return err
+		case !file.Mode.IsRegular():
+			return nil
+		}
+		c, err := s.Open(n, "")
+		if err != nil {
+			return err
+		}
+		extents, err := c.Extents()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(&b, extents)
+		for _, e := range extents {
+			if e.Kind != filesystem.Encoded {
+				for at := e.Disk; at < e.Disk+e.Stored; at += 1024 {
+					plain[int(at/1024)] = true
+				}
+			}
+			if e.Kind == filesystem.Hole {
+				continue
+			}
+			data := make([]byte, min(e.Length, c.Size()-e.Offset))
+			if _, err := c.ReadAt(data, e.Offset); err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			b.Write(data)
+		}
+		return nil
+	})
+	return b.String(), plain, err
+}
+
 // watched notes what is read, and may fail.
 type watched struct {
 	io.ReaderAt
@@ -99,7 +188,7 @@ func TestReadErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	everything := func(r io.ReaderAt) error {
+	readAll := func(r io.ReaderAt) error {
 		s, err := ext.Open(r, int64(len(image)))
 		if err != nil {
 			return err
@@ -124,7 +213,7 @@ func TestReadErrors(t *testing.T) {
 		})
 	}
 	whole := &watched{ReaderAt: bytes.NewReader(image)}
-	if err := everything(whole); err != nil {
+	if err := readAll(whole); err != nil {
 		t.Fatal(err)
 	}
 	reads := int(whole.count.Load())
@@ -133,7 +222,7 @@ func TestReadErrors(t *testing.T) {
 	}
 	for n := range reads {
 		var untrusted *filesystem.UntrustedError
-		if err := everything(&watched{ReaderAt: bytes.NewReader(image), fail: n + 1}); !errors.Is(err, errMedium) || errors.As(err, &untrusted) {
+		if err := readAll(&watched{ReaderAt: bytes.NewReader(image), fail: n + 1}); !errors.Is(err, errMedium) || errors.As(err, &untrusted) {
 			t.Errorf("read %d of %d fails, and the error is %v", n+1, reads, err)
 		}
 	}

@@ -52,6 +52,28 @@ func FuzzFolder(f *testing.F) {
 	})
 }
 
+// TestLargeNumbers: of blocks, there are more than 32 bits count.
+func TestLargeNumbers(t *testing.T) {
+	raw := make([]byte, superblockSize)
+	for at, value := range map[int]uint32{
+		0x00: 1000, 0x04: 5, 0x0C: 4, 0x18: 2, 0x1C: 2, 0x20: 32768, 0x24: 32768, 0x28: 8192, 0x38: 0xEF53, 0x4C: 1, 0x54: 11, 0x58: 256,
+		0x60: incompat64Bit, 0xFC: 64 << 16, 0x150: 3, 0x158: 2,
+	} {
+		le.PutUint32(raw[at:], value)
+	}
+	var s superblock
+	if err := s.parse(raw); err != nil {
+		t.Fatal(err)
+	}
+	if s.blocks != 3<<32+5 || s.freeBlocks != 2<<32+4 || s.groups != 3<<17+1 {
+		t.Errorf("%d blocks, %d free, %d groups", s.blocks, s.freeBlocks, s.groups)
+	}
+	d, err := s.descriptor(0, append(make([]byte, 0x20), 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+	if err != nil || d.blockBitmap != 1<<32 || d.inodeBitmap != 2<<32 || d.inodeTable != 3<<32 || d.freeClusters != 4<<16 {
+		t.Errorf("%+v: %v", d, err)
+	}
+}
+
 // TestChecksums: the values of a catalogue of CRCs (CRC-16/MODBUS, and CRC-32C before it is inverted).
 func TestChecksums(t *testing.T) {
 	if sum := crc16(0xFFFF, []byte("1234"), []byte("56789")); sum != 0x4B37 {

@@ -96,7 +96,7 @@ func (d *listing) inBlocks(ctx context.Context) error {
 				d.note(err)
 				continue
 			}
-			if d.blockSums && !d.isIndex(r.file+i, b) && !d.sumIsRight(b) {
+			if d.blockSums && !d.sumIsRight(r.file+i, b) {
 				d.note(filesystem.Corrupt("block %d has a wrong checksum", r.disk+i))
 				continue
 			}
@@ -108,16 +108,27 @@ func (d *listing) inBlocks(ctx context.Context) error {
 	})
 }
 
-// isIndex reports whether a block of the folder is of its index, whose checksum is elsewhere. All it has as entries are the folder itself and the
-// one above.
-func (d *listing) isIndex(n int64, b []byte) bool {
-	return d.flags&flagIndexed != 0 && (n == 0 || le.Uint32(b) == 0 && d.entryLength(b) == int64(len(b)))
-}
-
-// sumIsRight checks the checksum in what looks like the last entry of a block.
-func (d *listing) sumIsRight(b []byte) bool {
+// sumIsRight checks the checksum of block n of the folder. In a block with names it is in what looks like the last entry.
+func (d *listing) sumIsRight(n int64, b []byte) bool {
+	if d.flags&flagIndexed != 0 && (n == 0 || le.Uint32(b) == 0 && d.entryLength(b) == int64(len(b))) {
+		return d.indexSumIsRight(b)
+	}
 	tail := b[len(b)-12:]
 	return le.Uint64(tail) == 0xDE00000C00000000 && crc32c(d.seed, b[:len(b)-12]) == le.Uint32(tail[8:])
+}
+
+// indexSumIsRight checks the checksum of a block of the index, which lies behind the room for its entries of 8 bytes. The first of them has how
+// much room there is, and how many there are. Before them are, in the root, the entries of the folder itself and the one above, and 8 bytes.
+func (d *listing) indexSumIsRight(b []byte) bool {
+	start := 32
+	if d.entryLength(b) == int64(len(b)) {
+		start = 8
+	}
+	end, tail := start+8*int(le.Uint16(b[start+2:])), start+8*int(le.Uint16(b[start:]))
+	if end > tail || tail+8 > len(b) {
+		return false
+	}
+	return crc32c(d.seed, b[:end], b[tail:tail+4], []byte{0, 0, 0, 0}) == le.Uint32(b[tail+4:])
 }
 
 // entryLength returns the length of an entry, of which the lowest two bits are the highest in blocks of 64 KiB.

@@ -191,7 +191,6 @@ func (s *superblock) parseBlocks() error {
 	s.firstMeta = s.tableBlocks
 	if s.incompat&incompatMetaBG != 0 {
 		s.firstMeta = int64(le.Uint32(s.raw[0x104:]))
-		s.spareBlocks = 0
 	}
 	return nil
 }
