@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"varve/image/filesystem"
 	"varve/snapshot/catalogue"
 )
 
@@ -65,17 +66,8 @@ func (v *Volume) Files(load Loader) (*catalogue.Catalogue, error) {
 		return nil, fmt.Errorf("p%d: %w", v.Number, ErrNoCatalogue)
 	}
 	c := catalogue.Open(load, *v.Catalogue)
-	c.IgnoreCase = ignoresCase(v.Filesystem)
+	c.IgnoreCase = filesystem.IgnoresCase(v.Filesystem)
 	return c, nil
-}
-
-// ignoresCase reports whether names of a filesystem that differ in case only are the same to those who use it.
-func ignoresCase(filesystem string) bool {
-	switch filesystem {
-	case "ntfs", "fat12", "fat16", "fat32", "exfat":
-		return true
-	}
-	return false
 }
 
 // walkCatalogue goes through the pages of the catalogue of v.

@@ -86,7 +86,7 @@ func findFile(ctx context.Context, tree filesystem.Tree, path string) (filesyste
 			case e.Name == name:
 				exact = &e
 				return fs.SkipAll
-			case v.IgnoresCase() && similar == nil && strings.EqualFold(e.Name, name):
+			case filesystem.IgnoresCase(v.Info.Type) && similar == nil && strings.EqualFold(e.Name, name):
 				similar = &e
 			}
 			return nil

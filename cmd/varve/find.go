@@ -59,8 +59,8 @@ type place struct {
 	host, disk string
 	number     int
 	ignoreCase bool
-	snapshots  []*snapshot.Snapshot // that have it with a catalogue, oldest first
-	roots      []catalogue.Root     // of each
+	at         []snapshot.Address // where it is, in each snapshot that has it with a catalogue, oldest first
+	roots      []catalogue.Root   // of each
 }
 
 // places sorts the catalogues of snapshots by the volumes that they are of.
@@ -80,7 +80,8 @@ func places(list []*snapshot.Snapshot, r catalogue.Loader) []*place {
 					n = len(all)
 					all = append(all, &place{host: s.Host, disk: d.Name, number: v.Number, ignoreCase: files.IgnoreCase})
 				}
-				all[n].snapshots, all[n].roots = append(all[n].snapshots, s), append(all[n].roots, *v.Catalogue)
+				all[n].at = append(all[n].at, snapshot.Address{Snapshot: s, Disk: d, Volume: v})
+				all[n].roots = append(all[n].roots, *v.Catalogue)
 			}
 		}
 	}
@@ -137,11 +138,11 @@ func (a *app) find(ctx context.Context, r *repo.Repository, texts []string, o fi
 			},
 		}
 		named := false
-		err := catalogue.Find(ctx, r, p.roots, query, func(hit catalogue.Hit) error {
+		show := func(hit catalogue.Hit) {
 			hits++
 			var ids []string
 			for _, i := range hit.In {
-				ids = append(ids, hexID(p.snapshots[i].ID))
+				ids = append(ids, hexID(p.at[i].Snapshot.ID))
 			}
 			object := entryObject("match", hit.Path, &hit.Entry)
 			object["hostname"], object["disk"], object["partition"], object["snapshots"] = p.host, p.disk, p.number, ids
@@ -150,9 +151,29 @@ func (a *app) find(ctx context.Context, r *repo.Repository, texts []string, o fi
 				a.ui.print("host %s, disk %s, p%d:", p.host, p.disk, p.number)
 				named = true
 			}
-			a.ui.print("  %s  %s", longEntry(hit.Path, &hit.Entry), inSnapshots(p.snapshots, hit.In))
-			return nil
+			a.ui.print("  %s  %s", longEntry(hit.Path, &hit.Entry), p.inSnapshots(hit.In))
+		}
+		var versions []catalogue.Hit // of one path
+		showAll := func() {
+			for _, v := range versions {
+				show(v)
+			}
+			versions = versions[:0]
+		}
+		err := catalogue.Find(ctx, r, p.roots, query, func(hit catalogue.Hit) error {
+			if len(versions) > 0 && versions[0].Path != hit.Path {
+				showAll()
+			}
+			for i := range versions {
+				if p.sameContent(ctx, r, versions[i], hit) {
+					versions[i].In = slices.Sorted(slices.Values(slices.Concat(versions[i].In, hit.In)))
+					return nil
+				}
+			}
+			versions = append(versions, hit)
+			return ctx.Err()
 		})
+		showAll()
 		if err != nil {
 			return fmt.Errorf("disk %s, p%d: %w", p.disk, p.number, err)
 		}
@@ -162,11 +183,25 @@ func (a *app) find(ctx context.Context, r *repo.Repository, texts []string, o fi
 	return nil
 }
 
-// inSnapshots says which of list have something, for people: the first, the last, and how many.
-func inSnapshots(list []*snapshot.Snapshot, in []int) string {
+// sameContent reports whether two versions of a file differ in digest or number only, and have the same bytes all the same: these were cut in
+// another way, or moved.
+func (p *place) sameContent(ctx context.Context, r *repo.Repository, x, y catalogue.Hit) bool {
+	e := y.Entry
+	e.Digest, e.Number = x.Entry.Digest, x.Entry.Number
+	if !e.Mode.IsRegular() || e != x.Entry {
+		return false
+	}
+	one, two := p.at[x.In[0]], p.at[y.In[0]]
+	one.Path, two.Path = x.Path, y.Path
+	same, err := sameFile(ctx, r, one, two)
+	return err == nil && same // what cannot be read is shown as it is listed
+}
+
+// inSnapshots says in which snapshots something is, for people: the first, the last, and how many.
+func (p *place) inSnapshots(in []int) string {
 	var ids []string
 	for _, i := range in {
-		ids = append(ids, shortID(list[i].ID))
+		ids = append(ids, shortID(p.at[i].Snapshot.ID))
 	}
 	if len(ids) > 3 {
 		return fmt.Sprintf("[%s … %s, %d snapshots]", ids[0], ids[len(ids)-1], len(ids))

@@ -218,10 +218,10 @@ func (b *backup) look(ctx context.Context, src image.Source, name string, out sn
 	}}
 	if len(b.options.patterns) > 0 {
 		want.Exclude = func(v *volume.Volume, path string) bool {
-			return anyPattern(b.options.patterns, v.IgnoresCase(), path, catalogue.Pattern.Match)
+			return anyPattern(b.options.patterns, filesystem.IgnoresCase(v.Info.Type), path, catalogue.Pattern.Match)
 		}
 		want.Below = func(v *volume.Volume, path string) bool {
-			return anyPattern(b.options.patterns, v.IgnoresCase(), path, catalogue.Pattern.Below)
+			return anyPattern(b.options.patterns, filesystem.IgnoresCase(v.Info.Type), path, catalogue.Pattern.Below)
 		}
 	}
 	left, err := in.layout.LeaveOut(ctx, want, func(v *volume.Volume, why string) {

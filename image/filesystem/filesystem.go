@@ -67,6 +67,16 @@ type Info struct {
 	Dirty     string // why it is not in a state of rest, completing "the filesystem …"; "" when it is
 }
 
+// IgnoresCase reports whether names on filesystems of a type, as Info has it, that differ in case only are the same to those who use
+// them.
+func IgnoresCase(kind string) bool {
+	switch kind {
+	case "ntfs", "fat12", "fat16", "fat32", "exfat":
+		return true
+	}
+	return false
+}
+
 // Filesystem is what a backup needs to know.
 type Filesystem interface {
 	Info() Info

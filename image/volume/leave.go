@@ -84,15 +84,6 @@ func (l *Layout) LeaveOut(ctx context.Context, want Leave, full func(v *Volume, 
 	return out, nil
 }
 
-// IgnoresCase reports whether names on the volume that differ in case only are the same to those who use it.
-func (v *Volume) IgnoresCase() bool {
-	switch v.Info.Type {
-	case "ntfs", "fat12", "fat16", "fat32", "exfat":
-		return true
-	}
-	return false
-}
-
 // overlay makes one list of what is free and what is excluded, which wins where both say so.
 func overlay(free, excluded []Run) []image.Extent {
 	var list []image.Extent
