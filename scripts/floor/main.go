@@ -3,11 +3,14 @@
 //	floor hash FILE       read the data of FILE and hash it with BLAKE3, on every core; nothing else
 //	floor changed OLD NEW count the blocks of NEW that differ from OLD, and compress just those
 //	floor store OLD NEW   read and hash the data of NEW, and compress what differs from OLD, on every core
+//	floor restored DISK FREED RESTORED
+//	                      compare RESTORED with DISK, block by block; where FREED has zeros RESTORED may have them too
 //
 // The first is the least time in which an unchanged disk can be known to be unchanged without change
 // tracking: every byte is read, every byte is hashed. The second is the least an increment can store when
 // nothing in it deduplicates. The third is the least time of an increment: nothing is cut, looked up, encrypted, read
 // back or written. What differs is found beforehand, and the time of the rest is printed, in seconds. OLD may be an empty file.
+// FREED is DISK after zerofree, so that restored disks are compared byte for byte where free blocks were not kept.
 package main
 
 import (
@@ -42,8 +45,10 @@ func main() {
 		err = changed(os.Args[2], os.Args[3])
 	case len(os.Args) == 4 && os.Args[1] == "store":
 		err = store(os.Args[2], os.Args[3])
+	case len(os.Args) == 5 && os.Args[1] == "restored":
+		err = restored(os.Args[2], os.Args[3], os.Args[4])
 	default:
-		err = errors.New("usage: floor hash FILE | floor changed OLD NEW | floor store OLD NEW")
+		err = errors.New("usage: floor hash FILE | floor changed OLD NEW | floor store OLD NEW | floor restored DISK FREED RESTORED")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "floor:", err)
@@ -104,22 +109,28 @@ func eachPiece(f *os.File, pieces []span, worker func() (func(span, []byte), err
 	return errors.Join(errs...)
 }
 
-// changed prints three numbers: the blocks of NEW that differ from OLD at the same place and are not all zero,
-// their bytes, and their bytes compressed by zstd's default level in pieces of 1 MiB.
+// changed prints four numbers: the blocks of NEW that differ from OLD at the same place and are not all zero,
+// their bytes, their bytes compressed by zstd's default level in pieces of 1 MiB, and how many of them follow each other at most.
 func changed(oldPath, newPath string) error {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
 	}
-	var blocks, size, stored int
+	var blocks, size, stored, run, longest int
+	last := int64(-1)
 	var frame, packed []byte
 	flush := func() {
 		packed = encoder.EncodeAll(frame, packed[:0])
 		stored += min(len(packed), len(frame))
 		frame = frame[:0]
 	}
-	err = eachChanged(oldPath, newPath, func(_ int64, b []byte) {
+	err = eachChanged(oldPath, newPath, func(at int64, b []byte) {
 		blocks++
+		if at != last {
+			run = 0
+		}
+		run++
+		longest, last = max(longest, run), at+int64(len(b))
 		size += len(b)
 		frame = append(frame, b...)
 		if len(frame) >= piece {
@@ -130,7 +141,7 @@ func changed(oldPath, newPath string) error {
 		return err
 	}
 	flush()
-	fmt.Println(blocks, size, stored)
+	fmt.Println(blocks, size, stored, longest)
 	return nil
 }
 
@@ -203,6 +214,59 @@ func eachChanged(oldPath, newPath string, f func(at int64, b []byte)) error {
 				continue
 			}
 			f(s.offset+int64(at), b)
+		}
+	}
+	return nil
+}
+
+// restored fails unless each block of the file at path is that of the disk or, where it is zero in freed, zero.
+func restored(disk, freed, path string) error {
+	var files [3]*os.File
+	var size int64
+	for i, name := range []string{path, disk, freed} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			size = info.Size()
+		}
+		if info.Size() != size {
+			return fmt.Errorf("%s has %d bytes, %s has %d", name, info.Size(), path, size)
+		}
+		files[i] = f
+	}
+	// What has no data in either of two is equal.
+	pieces, err := dataPieces(files[0])
+	if err != nil {
+		return err
+	}
+	more, err := dataPieces(files[1])
+	if err != nil {
+		return err
+	}
+	zero := make([]byte, block)
+	var bufs [3][]byte
+	for i := range bufs {
+		bufs[i] = make([]byte, piece)
+	}
+	for _, s := range append(pieces, more...) {
+		for i, f := range files {
+			if _, err := f.ReadAt(bufs[i][:s.length], s.offset); err != nil {
+				return err
+			}
+		}
+		for at := int64(0); at < s.length; at += block {
+			end := min(at+block, s.length)
+			is, was, free := bufs[0][at:end], bufs[1][at:end], bufs[2][at:end]
+			if !bytes.Equal(is, was) && !(bytes.Equal(is, zero[:len(is)]) && bytes.Equal(free, zero[:len(is)])) {
+				return fmt.Errorf("%s is not what %s was at %d", path, disk, s.offset+at)
+			}
 		}
 	}
 	return nil

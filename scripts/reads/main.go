@@ -2,7 +2,7 @@
 //
 //	reads REPOSITORY CACHE FILE N
 //
-// It reads N blocks of the newest snapshot's only disk where FILE, the disk that was stored, has data, compares each with
+// It reads N blocks of the newest snapshot's only disk where FILE, to which it was restored, has data, compares each with
 // FILE, and prints the seconds that reading from the repository took. The places are the same on every run. The password
 // comes from VARVE_PASSWORD.
 package main
