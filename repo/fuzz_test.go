@@ -39,7 +39,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("\n"), []byte("\n"))
 	f.Fuzz(func(t *testing.T, config2, key2 []byte) {
 		if k, _, _, err := decodeKey(key2); err == nil && (k.KDF.Memory > 1<<10 || k.KDF.Time > 2) {
-			t.Skip("SKIPPED: opening with a key slot that is within bounds, and too slow for a fuzz target")
+			return // within bounds, and too slow for a fuzz target
 		}
 		st := storage.NewMemory()
 		id := ID(blake3.Sum256(key2))
