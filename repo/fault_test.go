@@ -412,12 +412,14 @@ func (p *past) initAgain(t *testing.T, s step, when string, settle func()) {
 // the same command run again succeeds.
 func TestEveryFaultIsSurvived(t *testing.T) {
 	p := &past{st: storage.NewMemory(), told: map[ID][][]byte{}, doomed: map[ID]struct{}{}}
+	injected := 0
 	for _, s := range life {
 		t.Run(s.name, func(t *testing.T) {
 			for _, f := range faults {
 				n := 1
 				for p.clone(t).suffer(t, s, f, n) {
 					n++
+					injected++
 				}
 				if n == 1 && f.how == storagetest.Before { // a deletion puts nothing that could be torn
 					t.Errorf("%s: nothing failed", f.name)
@@ -428,6 +430,7 @@ func TestEveryFaultIsSurvived(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Logf("%d faults in %d ways, nothing lost", injected, len(faults))
 	if p.pruned.DeletedPacks == 0 || p.pruned.RepackedPacks == 0 {
 		t.Errorf("the prune has too little to do to show anything: %+v", p.pruned)
 	}

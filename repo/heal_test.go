@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,13 @@ func TestDamagedSectorsHeal(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	ctx := t.Context()
-	for round := range 3 {
-		r, st := newParity(t, []int{1, 5, 20}[round])
+	rounds := 3
+	if os.Getenv("TORTURE") != "" {
+		rounds = 300
+	}
+	healed := 0 // packs
+	for round := range rounds {
+		r, st := newParity(t, []int{1, 5, 20}[round%3])
 		saved := map[ID][][]byte{}
 		for i := range 1 + random.IntN(3) {
 			chunks := someChunks(seed+uint64(round*10+i), 1+random.IntN(60))
@@ -111,7 +117,9 @@ func TestDamagedSectorsHeal(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+		healed += len(packs)
 	}
+	t.Logf("%d repositories with bad sectors in every pack, %d packs together, read back whole", rounds, healed)
 }
 
 // What prune rewrites is healed on the way, and has parity again.
