@@ -124,8 +124,8 @@ new packs; what is left lies in quarantine then, and counts as gone.
 That is the point: what counts as gone, the next backup of a disk stores again, if the disk still holds it, and every
 snapshot has it back. The command ends with what 'varve check' would say: which bytes of which disks are hurt now.
 
-A pack of which nothing at all can be read stays where it is: it may be the server that is gone, or a cable. When its medium is
-beyond help, name it with --drop-unreadable, and it is removed.
+A pack of which nothing at all can be read stays where it is: it may be the server that is gone, or a cable. When its
+medium is beyond help, name it with --drop-unreadable, and it is removed.
 
 Run it on the machine that makes the backups, if you can: where a pack does not say any more what is in it, the index of
 that machine may still know. The command needs the repository for itself.` +
