@@ -32,7 +32,7 @@ type RepairedPack struct {
 	Size   int64  // bytes
 	Reason error  // what is wrong with it; nil: nothing, and nothing was done
 	Healed bool   // its parity made it whole, under its name
-	Left   bool   // nothing of it can be read: it is where it was
+	Left   bool   // nothing of it can be read, or now this and now that: it is where it was
 	Gone   bool   // nothing of it could be read, and it was removed
 	Chunks int    // that are known to lie in it
 	Saved  int    // of these, that are whole, and lie in new packs now
@@ -136,10 +136,16 @@ type repairer struct {
 	result  Repaired
 
 	damaged  map[ID]struct{} // packs
-	unlisted []RepairedPack  // of these, those without a directory
+	unlisted []unlisted      // of these, those without a directory
 	move     []ID            // of these, those that are copied, and are to go
 	saved    map[ID]struct{} // chunks of damaged packs that were whole
 	unsaved  map[ID]struct{} // and those that were not
+}
+
+// unlisted is a pack without a directory, which is read a second time.
+type unlisted struct {
+	RepairedPack
+	sum ID // BLAKE3 of what could be read of it
 }
 
 func (p *repairer) run(ctx context.Context, d *dataCheck, packs []StoredPack, mark Marker) error {
@@ -185,16 +191,21 @@ func (p *repairer) one(ctx context.Context, s StoredPack, e examined, reason err
 		return nil
 	}
 	if e.unread && !p.options.Drop {
-		done.Left = true
-		p.result.Left++
-		p.report(done)
+		p.leave(done)
 		return nil
 	}
-	if e.unread || !e.listed {
-		p.unlisted = append(p.unlisted, done)
+	if done.Gone = e.unread; done.Gone || !e.listed {
+		p.unlisted = append(p.unlisted, unlisted{done, blake3.Sum256(e.data)})
 		return nil
 	}
 	return p.salvage(ctx, done, e.data, e.dir, indexEntries(e.dir))
+}
+
+// leave leaves a pack where it is.
+func (p *repairer) leave(done RepairedPack) {
+	done.Left = true
+	p.result.Left++
+	p.report(done)
 }
 
 // byIndex deals with the packs without a directory: of those of their chunks that are in use, the index may know the place.
@@ -235,12 +246,16 @@ func (p *repairer) byIndex(ctx context.Context, mark Marker) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if e.unread != done.Gone || blake3.Sum256(e.data) != done.sum { // its medium says now this, now that
+			p.leave(done.RepairedPack)
+			continue
+		}
 		entries := places[done.ID]
 		slices.SortFunc(entries, func(a, b index.Entry) int {
 			return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.At, b.At))
 		})
 		entries = slices.Compact(entries)
-		if err := p.salvage(ctx, done, e.data, directoryOf(packs[done.ID]), entries); err != nil {
+		if err := p.salvage(ctx, done.RepairedPack, e.data, directoryOf(packs[done.ID]), entries); err != nil {
 			return err
 		}
 	}
@@ -275,8 +290,7 @@ func (p *repairer) salvage(ctx context.Context, done RepairedPack, data []byte, 
 		}
 	}
 	p.move = append(p.move, done.ID)
-	if data == nil {
-		done.Gone = true
+	if done.Gone {
 		p.result.Gone++
 		p.report(done)
 		return nil

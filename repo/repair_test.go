@@ -351,6 +351,37 @@ func TestRepairHeals(t *testing.T) {
 	verify(t, reopen(t, st), record, chunks...)
 }
 
+// A pack that cannot be read for a while, or is read with a wrong bit, is not taken for one of which nothing, or less, is left.
+func TestRepairOfAPackThatComesAndGoes(t *testing.T) {
+	whole := newWreck(t)
+	for what, harm := range harms {
+		if what != "the directory is flipped" && what != "a frame is flipped" {
+			continue
+		}
+		for _, fault := range []storagetest.Fault{{Times: -1}, {Times: 2, How: storagetest.Flipped}} {
+			drop, done := false, false
+			for n := 1; !done; n, drop = n+1, !drop {
+				w := whole.clone(t, harm)
+				name := w.largest(t)
+				before := w.readable(t, true)
+				faulty := storagetest.NewFaulty(w.st)
+				fault.Ops, fault.Prefix, fault.Nth = storagetest.Get, name, n
+				faulty.Fail(fault)
+				o := RepairOptions{}
+				if drop { // named for another pack
+					o = RepairOptions{Drop: true, Packs: []string{w.packs[0][strings.LastIndexByte(w.packs[0], '/')+1:]}}
+					if w.packs[0] == name {
+						o.Packs[0] = w.packs[1][strings.LastIndexByte(w.packs[1], '/')+1:]
+					}
+				}
+				_, _ = w.repair(t, faulty, true, o)
+				w.noneLost(t, fmt.Sprintf("%s, %+v, drop %v", what, fault, drop), before, w.readable(t, true))
+				done = faulty.Fired() == 0 && !drop
+			}
+		}
+	}
+}
+
 // A named pack that is whole stays; a name that nothing has is an error; and what cannot be read at all is left.
 func TestRepairNamedPacks(t *testing.T) {
 	w := newWreck(t)

@@ -217,7 +217,7 @@ func (a *app) reportPack(p repo.RepairedPack, dryRun bool) {
 	case p.Healed:
 		a.ui.print("%s %s", name, done(dryRun, "made whole by its parity"))
 	case p.Left:
-		a.ui.print("%s cannot be read at all and stays where it is: when its medium is beyond help, 'varve repair packs --drop-unreadable %s' removes it", name, hexID(p.ID)[:12])
+		a.ui.print("%s cannot be read at all, or not twice the same, and stays where it is: when its medium is beyond help, 'varve repair packs --drop-unreadable %s' removes it", name, hexID(p.ID)[:12])
 	case p.Gone && dryRun:
 		a.ui.print("%s cannot be read at all and would be removed; %s with it", name, count(int64(p.Chunks), "chunk", "chunks"))
 	case p.Gone:
