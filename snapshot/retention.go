@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -111,10 +112,24 @@ func newer(a, b *Snapshot) int {
 // days are those of the time zone of now. The spans count back from the newest snapshot that is not later than now: one
 // from a machine whose clock is ahead must not make all others old. In a group that is not empty, the oldest snapshot is
 // kept by a rule that counts periods and is not used up, and by a rule with a span in which it lies, as the nearest to what
-// is asked for. A held snapshot is kept.
+// is asked for. A held snapshot is kept. Records of one snapshot, which a crash while it was changed leaves, count as one and have one fate.
 func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove []*Snapshot) {
 	list := slices.Clone(snapshots)
 	slices.SortStableFunc(list, newer)
+	records := map[string][]*Snapshot{} // of a snapshot that was changed, by the id of its first record
+	for _, s := range list {
+		if s.Original != "" {
+			records[s.Original] = nil
+		}
+	}
+	first := func(s *Snapshot) string { return cmp.Or(s.Original, hex.EncodeToString(s.ID[:])) }
+	list = slices.DeleteFunc(list, func(s *Snapshot) bool {
+		same, changed := records[first(s)]
+		if changed {
+			records[first(s)] = append(same, s)
+		}
+		return len(same) > 0
+	})
 	var latest time.Time // stays zero when all are in the future; then none is too old
 	for _, s := range list {
 		if !s.Time.After(now) {
@@ -143,11 +158,15 @@ func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove
 	}
 	for i, s := range list {
 		var reasons []string
-		if s.Held {
+		same := records[first(s)]
+		if same == nil {
+			same = []*Snapshot{s}
+		}
+		if slices.ContainsFunc(same, func(s *Snapshot) bool { return s.Held }) {
 			reasons = append(reasons, "held")
 		}
 		for _, tags := range p.Tags {
-			if s.HasTags(tags) {
+			if slices.ContainsFunc(same, func(s *Snapshot) bool { return s.HasTags(tags) }) {
 				reasons = append(reasons, "has tags "+strings.Join(tags, ","))
 			}
 		}
@@ -180,10 +199,12 @@ func (p Policy) Apply(snapshots []*Snapshot, now time.Time) (keep []Kept, remove
 				reasons = append(reasons, "oldest "+reason)
 			}
 		}
-		if len(reasons) > 0 {
-			keep = append(keep, Kept{s, reasons})
-		} else {
-			remove = append(remove, s)
+		if len(reasons) == 0 {
+			remove = append(remove, same...)
+			continue
+		}
+		for _, record := range same {
+			keep = append(keep, Kept{record, reasons})
 		}
 	}
 	return keep, remove

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -93,5 +94,35 @@ func TestGroups(t *testing.T) {
 	}
 	if _, err := GroupBy(list, []string{"colour"}); err == nil {
 		t.Error("grouping by colour is accepted")
+	}
+}
+
+// TestRecordsOfOneSnapshot: a crash while tags were changed has left a snapshot twice. It counts once, and no other goes for it.
+func TestRecordsOfOneSnapshot(t *testing.T) {
+	now := time.Date(2026, 5, 10, 12, 0, 0, 0, time.UTC)
+	var list []*Snapshot
+	for i := range 5 {
+		list = append(list, &Snapshot{ID: ID{byte(i + 1)}, Time: now.Add(time.Duration(i-5) * time.Hour)})
+	}
+	first := hex.EncodeToString(list[4].ID[:])
+	list = append(list, &Snapshot{ID: ID{200}, Time: list[4].Time, Original: first}, &Snapshot{ID: ID{201}, Time: list[4].Time, Original: first, Held: true})
+	for last, want := range map[int]int{1: 3, 3: 5, 5: 7} {
+		keep, remove := Policy{Last: last}.Apply(list, now)
+		if len(keep) != want || len(keep)+len(remove) != len(list) {
+			t.Errorf("the last %d: %d are kept and %d removed", last, len(keep), len(remove))
+		}
+	}
+	// One of them is held: all stay.
+	for _, s := range list[:5] {
+		s.Tags = []string{"a"}
+	}
+	list = append(list, &Snapshot{ID: ID{250}, Time: now})
+	keep, _ := Policy{Last: 1}.Apply(list, now)
+	if len(keep) != 4 {
+		t.Errorf("%d are kept", len(keep))
+	}
+	keep, remove := Policy{Last: 1}.Apply([]*Snapshot{list[4], list[5], list[7]}, now)
+	if len(keep) != 1 || len(remove) != 2 {
+		t.Errorf("%d are kept, %d removed", len(keep), len(remove))
 	}
 }
