@@ -176,7 +176,9 @@ func (k *killer) ruinRecord() (*ruin, error) {
 func (k *killer) ruinCache() (*ruin, error) {
 	r := &ruin{files: map[string][]byte{}, cache: true}
 	cache, err := k.files("cache")
-	if err == nil && len(cache) > 0 {
+	if errors.Is(err, fs.ErrNotExist) { // who should have made it anew was killed before
+		err = nil
+	} else if err == nil && len(cache) > 0 {
 		err = k.some(r, cache, 3, true)
 	}
 	clear(r.files)
