@@ -91,6 +91,41 @@ func (c *Comparer) Compare(ctx context.Context, id ID, first int, data []byte, s
 	return len(chunk), nil
 }
 
+// Holds reports whether data, whole blocks of 4 KiB but for the last, is what chunk id has from its block first on, as far as digests
+// that are at hand can tell: nothing of the repository is read. It returns the chunk's length in bytes, 0 when there are none.
+func (c *Comparer) Holds(id ID, first int, data []byte) (holds bool, length int) {
+	for i := range c.files { // neighbours on a disk are mostly neighbours in a pack
+		if f := &c.files[i]; f.file != nil {
+			if holds, length, known := f.file.Holds(c.hasher, id, first, data); known {
+				c.uses++
+				f.used = c.uses
+				return holds, length
+			}
+		}
+	}
+	if _, kept := c.repo.digests(); !kept {
+		return false, 0
+	}
+	c.repo.mu.Lock()
+	x := c.repo.index
+	c.repo.mu.Unlock()
+	if x == nil {
+		return false, 0
+	}
+	place, found := x.Lookup(id)
+	if !found {
+		return false, 0
+	}
+	p, live := x.Pack(place.Pack)
+	if !live {
+		return false, 0
+	}
+	if file := c.file(p.ID); file != nil {
+		holds, length, _ = file.Holds(c.hasher, id, first, data)
+	}
+	return holds, length
+}
+
 // file returns the digests of a pack, nil when there are none of use.
 func (c *Comparer) file(pack ID) *blocks.File {
 	c.uses++

@@ -378,15 +378,6 @@ func (s *scanner) save(data []byte, id ID) error {
 	return nil
 }
 
-// recognised reports whether bytes that hash as id are those of the parent's extent e, and e can be used again: a chunk that
-// the repository has lost can, as here are its bytes, and a part of one cannot.
-func (s *scanner) recognised(e *Extent, id ID) bool {
-	if e.Kind == Chunk {
-		return id == e.ID
-	}
-	return id == e.Digest && (s.o.ParentComplete || s.data.Has(e.ID))
-}
-
 // emit appends an extent; holes of one kind that meet become one.
 func (s *scanner) emit(e Extent) {
 	s.end = min(s.end+e.Blocks*Block, s.length)

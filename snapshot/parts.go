@@ -13,6 +13,10 @@ type Comparer interface {
 	// a block beyond the chunk's end is not. It returns the length of the chunk in bytes, or 0 when it does not know: same is of no
 	// use then. An error says why the chunk cannot be relied on.
 	Compare(ctx context.Context, id ID, first int, data []byte, same []bool) (length int, err error)
+
+	// Holds reports whether data is what chunk id has from its block first on, where that can be told sooner than by hashing data. It
+	// returns the length of the chunk in bytes, or 0 when it does not know.
+	Holds(id ID, first int, data []byte) (holds bool, length int)
 }
 
 // A scan with CreateOptions.Parts stores of an extent of the parent's that has changed only the blocks that have:
@@ -141,11 +145,26 @@ func (s *scanner) holds(k, pos int) (bool, error) {
 			return false, err
 		}
 		m.verdict = changed
-		if s.recognised(&s.guide.extents[k], s.data.ID(data[m.start-pos:])) {
+		if s.recognised(&s.guide.extents[k], data[m.start-pos:]) {
 			m.verdict = same
 		}
 	}
 	return m.verdict == same, nil
+}
+
+// recognised reports whether data is what the parent's extent e refers to, and e can be used again: a chunk that the repository has
+// lost can, as here are its bytes, and a part of one cannot.
+func (s *scanner) recognised(e *Extent, data []byte) bool {
+	if s.before != nil && s.o.ParentComplete {
+		if holds, length := s.before.Holds(e.ID, e.First, data); length > 0 && e.fits(length, len(data)) == nil {
+			return holds
+		}
+	}
+	id := s.data.ID(data)
+	if e.Kind == Chunk {
+		return id == e.ID
+	}
+	return id == e.Digest && (s.o.ParentComplete || s.data.Has(e.ID))
 }
 
 // meeting returns where cutting by content from pos has to end: at the next extent of the parent's that the disk still

@@ -63,6 +63,18 @@ func (s *store) Compare(ctx context.Context, id ID, first int, data []byte, same
 	return len(chunk), err
 }
 
+// Holds compares with the chunk's bytes, and knows half of the chunks.
+func (s *store) Holds(id ID, first int, data []byte) (holds bool, length int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chunk := s.chunks[id]
+	if id[0]%2 == 0 || len(chunk) == 0 {
+		return false, 0
+	}
+	at := first * Block
+	return at+len(data) <= len(chunk) && bytes.Equal(chunk[at:at+len(data)], data), len(chunk)
+}
+
 func (s *store) LoadEach(ctx context.Context, ids []ID, _ int, f func(int, []byte, error) error) error {
 	for _, i := range rand.Perm(len(ids)) {
 		data, err := s.Load(ctx, ids[i], nil)

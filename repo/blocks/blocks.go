@@ -233,13 +233,28 @@ func CompareBytes(chunk []byte, first int, data []byte, same []bool) {
 // blocks beyond its end are not. It returns the chunk's length in bytes, and false when the chunk is not in f.
 func (f *File) Compare(h *Hasher, id ID, first int, data []byte, same []bool) (length int, known bool) {
 	e, known := f.chunks[shortID(id[:])]
-	if !known {
-		return 0, false
-	}
-	digests := f.digests[e.at : e.at+e.blocks()*digestSize]
 	for i := range same {
-		at := (first + i) * digestSize
-		same[i] = at < len(digests) && string(h.digest(data[i*Size:min((i+1)*Size, len(data))])) == string(digests[at:at+digestSize])
+		same[i] = known && f.same(h, e, first+i, data, i)
 	}
-	return e.length, true
+	return e.length, known
+}
+
+// Holds reports whether data is what chunk id has from its block first on, as Compare would say of each block. It looks no further than
+// to the first that is not.
+func (f *File) Holds(h *Hasher, id ID, first int, data []byte) (holds bool, length int, known bool) {
+	e, known := f.chunks[shortID(id[:])]
+	holds = known
+	for i := 0; holds && i*Size < len(data); i++ {
+		holds = f.same(h, e, first+i, data, i)
+	}
+	return holds, e.length, known
+}
+
+// same reports whether block i of data is block n of the chunk e.
+func (f *File) same(h *Hasher, e entry, n int, data []byte, i int) bool {
+	if n >= e.blocks() {
+		return false
+	}
+	at := e.at + n*digestSize
+	return string(h.digest(data[i*Size:min((i+1)*Size, len(data))])) == string(f.digests[at:at+digestSize])
 }

@@ -63,6 +63,9 @@ func TestCompareIsCompareBytes(t *testing.T) {
 		if !known || length != len(chunks[i]) || !slices.Equal(same, want) {
 			t.Fatalf("known: %v, %d bytes of %d, %v, not %v", known, length, len(chunks[i]), same, want)
 		}
+		if holds, length, known := f.Holds(h, ID{byte(i)}, first, data); !known || length != len(chunks[i]) || holds == slices.Contains(want, false) {
+			t.Fatalf("known: %v, %d bytes of %d, held: %v, where blocks are %v", known, length, len(chunks[i]), holds, want)
+		}
 		if _, known := f.Compare(h, ID{200}, 0, data, same); known {
 			t.Fatal("a chunk is known that is not in the pack")
 		}
@@ -216,6 +219,9 @@ func FuzzParse(f *testing.F) {
 			copy(long[:], id[:])
 			for _, first := range []int{0, e.blocks() - 1, e.blocks(), 1 << 20} {
 				if length, known := file.Compare(h, long, first, data, make([]bool, 3)); !known || length != e.length {
+					t.Fatalf("a chunk of %d bytes: %v, %d", e.length, known, length)
+				}
+				if _, length, known := file.Holds(h, long, first, data); !known || length != e.length {
 					t.Fatalf("a chunk of %d bytes: %v, %d", e.length, known, length)
 				}
 			}
