@@ -42,29 +42,23 @@ func (r *Repository) dropDigests(exists func(ID) bool) {
 	}
 }
 
-// comparerFiles is how many files of digests a Comparer keeps.
-const comparerFiles = 4
+const (
+	digestCacheBytes = 16 << 20 // digests kept in memory for all Comparers
+	worthLoading     = 1 << 20  // bytes of a pack's chunks that are hashed in about the time of reading the pack's digests
+)
 
 // Comparer compares blocks of a disk with those of chunks: with their digests in the cache, or else, where the storage is near, with
-// their bytes. It is for one goroutine, and for chunks that were stored one after the other.
+// their bytes. It is for one goroutine, and best for chunks that were stored one after the other.
 type Comparer struct {
-	repo   *Repository
-	hasher *blocks.Hasher
-	files  [comparerFiles]digestFile
-	uses   int
-	frames *FrameReader
-}
-
-// digestFile are the digests of a pack, nil when there are none of use.
-type digestFile struct {
-	pack ID
-	file *blocks.File
-	used int // Comparer.uses when it was wanted last; 0: never
+	repo    *Repository
+	hasher  *blocks.Hasher
+	frames  *FrameReader
+	unknown map[ID]int // bytes of which Holds did not know whether the pack's chunks hold them; at most worthLoading of a pack
 }
 
 // Comparer returns a new one.
 func (r *Repository) Comparer() *Comparer {
-	return &Comparer{repo: r, hasher: blocks.NewHasher(r.secrets.blocks), frames: r.FrameReader()}
+	return &Comparer{repo: r, hasher: blocks.NewHasher(r.secrets.blocks), frames: r.FrameReader(), unknown: map[ID]int{}}
 }
 
 // Compare notes in same, for each block of 4 KiB of data, whether it is the one that chunk id has there, from the chunk's block first
@@ -75,7 +69,7 @@ func (c *Comparer) Compare(ctx context.Context, id ID, first int, data []byte, s
 	if err != nil {
 		return 0, err
 	}
-	if file := c.file(p.ID); file != nil {
+	if file := c.repo.digestFile(p.ID); file != nil {
 		if length, known := file.Compare(c.hasher, id, first, data, same); known {
 			return length, nil
 		}
@@ -91,59 +85,44 @@ func (c *Comparer) Compare(ctx context.Context, id ID, first int, data []byte, s
 	return len(chunk), nil
 }
 
-// Holds reports whether data, whole blocks of 4 KiB but for the last, is what chunk id has from its block first on, as far as digests
-// that are at hand can tell: nothing of the repository is read. It returns the chunk's length in bytes, 0 when there are none.
-func (c *Comparer) Holds(id ID, first int, data []byte) (holds bool, length int) {
-	for i := range c.files { // neighbours on a disk are mostly neighbours in a pack
-		if f := &c.files[i]; f.file != nil {
-			if holds, length, known := f.file.Holds(c.hasher, id, first, data); known {
-				c.uses++
-				f.used = c.uses
-				return holds, length
-			}
-		}
-	}
-	if _, kept := c.repo.digests(); !kept {
+// Holds reports whether data, whole blocks of 4 KiB but for the last, is what chunk id has from its block first on. It returns the
+// chunk's length in bytes, 0 when that cannot be told sooner than by hashing data: nothing of the repository is read, and the digests
+// of a pack only when they were missed often enough to be worth it.
+func (c *Comparer) Holds(ctx context.Context, id ID, first int, data []byte) (holds bool, length int) {
+	x, err := c.repo.reading(ctx)
+	if err != nil {
 		return false, 0
 	}
-	c.repo.mu.Lock()
-	x := c.repo.index
-	c.repo.mu.Unlock()
-	if x == nil {
-		return false, 0
-	}
-	place, found := x.Lookup(id)
+	_, p, found := lookup(x, id)
 	if !found {
 		return false, 0
 	}
-	p, live := x.Pack(place.Pack)
-	if !live {
-		return false, 0
+	file, kept := c.repo.digestFiles.kept(p.ID)
+	if !kept {
+		if c.unknown[p.ID] += len(data); c.unknown[p.ID] < worthLoading {
+			return false, 0
+		}
+		delete(c.unknown, p.ID)
+		file = c.repo.digestFile(p.ID)
 	}
-	if file := c.file(p.ID); file != nil {
+	if file != nil {
 		holds, length, _ = file.Holds(c.hasher, id, first, data)
 	}
 	return holds, length
 }
 
-// file returns the digests of a pack, nil when there are none of use.
-func (c *Comparer) file(pack ID) *blocks.File {
-	c.uses++
-	oldest := &c.files[0]
-	for i := range c.files {
-		if f := &c.files[i]; f.used > 0 && f.pack == pack {
-			f.used = c.uses
-			return f.file
-		} else if f.used < oldest.used {
-			oldest = f
+// digestFile returns the digests of a pack, nil when there are none of use.
+func (r *Repository) digestFile(pack ID) *blocks.File {
+	file, _ := r.digestFiles.get(pack, func() (*blocks.File, error) {
+		folder, kept := r.digests()
+		if !kept {
+			return nil, nil
 		}
-	}
-	*oldest = digestFile{pack: pack, used: c.uses}
-	if folder, kept := c.repo.digests(); kept {
-		var err error
-		if oldest.file, err = folder.Load(pack); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			c.repo.logf("digests of blocks: %v", err)
+		file, err := folder.Load(pack)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.logf("digests of blocks: %v", err)
 		}
-	}
-	return oldest.file
+		return file, nil // what is not there now will not be there later
+	})
+	return file
 }

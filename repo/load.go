@@ -18,6 +18,12 @@ const (
 	batchGap        = 64 << 10 // bytes that it reads in vain rather than read twice
 )
 
+// frameKey is where a frame lies.
+type frameKey struct {
+	pack   ID
+	offset uint32
+}
+
 // reading returns the index, opened and brought up to date the first time.
 func (r *Repository) reading(ctx context.Context) (*index.Index, error) {
 	r.mu.Lock()
@@ -36,10 +42,8 @@ func (r *Repository) find(ctx context.Context, id ID) (index.Place, index.Pack, 
 		return index.Place{}, index.Pack{}, err
 	}
 	for {
-		if place, found := x.Lookup(id); found {
-			if p, live := x.Pack(place.Pack); live {
-				return place, p, nil
-			}
+		if place, p, found := lookup(x, id); found {
+			return place, p, nil
 		}
 		again, err := r.rebuild(ctx)
 		if err != nil {
@@ -49,6 +53,15 @@ func (r *Repository) find(ctx context.Context, id ID) (index.Place, index.Pack, 
 			return index.Place{}, index.Pack{}, fmt.Errorf("chunk %s: %w: a pack that held it is missing or damaged", short(id), ErrNotFound)
 		}
 	}
+}
+
+func lookup(x *index.Index, id ID) (index.Place, index.Pack, bool) {
+	if place, found := x.Lookup(id); found {
+		if p, live := x.Pack(place.Pack); live {
+			return place, p, true
+		}
+	}
+	return index.Place{}, index.Pack{}, false
 }
 
 // Load returns the chunk or tree node id, in buf where there is room. It is for reading here and there: decoded frames

@@ -37,6 +37,7 @@ import (
 	"sync"
 
 	"varve/index"
+	"varve/repo/blocks"
 	"varve/repo/pack"
 	"varve/repo/storage"
 )
@@ -93,8 +94,9 @@ type Repository struct {
 	own      Settings // of them
 	options  Options
 
-	frames  *frameCache
-	openers sync.Map // pack id → *pack.Opener
+	frames      *cache[frameKey, []byte]
+	digestFiles *cache[ID, *blocks.File] // by pack; nil: there is none of use
+	openers     sync.Map                 // pack id → *pack.Opener
 
 	hashers   sync.Pool // of *hasher
 	scratches sync.Pool // of *frameScratch
@@ -129,6 +131,15 @@ func (r *Repository) take(settings json.RawMessage) error {
 	return nil
 }
 
+func unopened(st storage.Storage, o Options) *Repository {
+	return &Repository{
+		storage:     st,
+		options:     o,
+		frames:      newCache[frameKey](frameCacheBytes, func(frame []byte) int { return len(frame) }),
+		digestFiles: newCache[ID](digestCacheBytes, (*blocks.File).Memory),
+	}
+}
+
 // Init makes a repository in st, which must not hold one (ErrExists). settings is kept for the caller, sealed, as JSON.
 func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings any) (*Repository, error) {
 	for _, name := range []string{"config", "config.copy"} {
@@ -146,7 +157,8 @@ func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings 
 	}
 	var random [16]byte
 	rand.Read(random[:])
-	r := &Repository{storage: st, id: hex.EncodeToString(random[:]), options: o}
+	r := unopened(st, o)
+	r.id = hex.EncodeToString(random[:])
 	rand.Read(r.master[:])
 	r.secrets = deriveSecrets(r.master, r.id)
 	encoded, err := json.Marshal(settings)
@@ -182,7 +194,6 @@ func Init(ctx context.Context, st storage.Storage, o Options, kdf KDF, settings 
 			r.logf("a key that an unfinished init has left: %v", err)
 		}
 	}
-	r.frames = newFrameCache(frameCacheBytes)
 	return r, nil
 }
 
@@ -213,7 +224,7 @@ func (r *Repository) undoInit(ctx context.Context) {
 
 // Open opens the repository in st: ErrNoRepository, ErrNewerFormat, ErrWrongPassword.
 func Open(ctx context.Context, st storage.Storage, o Options) (*Repository, error) {
-	r := &Repository{storage: st, options: o, frames: newFrameCache(frameCacheBytes)}
+	r := unopened(st, o)
 	var failures error
 	var first []byte
 	missing := 0

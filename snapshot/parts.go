@@ -16,7 +16,7 @@ type Comparer interface {
 
 	// Holds reports whether data is what chunk id has from its block first on, where that can be told sooner than by hashing data. It
 	// returns the length of the chunk in bytes, or 0 when it does not know.
-	Holds(id ID, first int, data []byte) (holds bool, length int)
+	Holds(ctx context.Context, id ID, first int, data []byte) (holds bool, length int)
 }
 
 // A scan with CreateOptions.Parts stores of an extent of the parent's that has changed only the blocks that have:
@@ -156,7 +156,7 @@ func (s *scanner) holds(k, pos int) (bool, error) {
 // lost can, as here are its bytes, and a part of one cannot.
 func (s *scanner) recognised(e *Extent, data []byte) bool {
 	if s.before != nil && s.o.ParentComplete {
-		if holds, length := s.before.Holds(e.ID, e.First, data); length > 0 && e.fits(length, len(data)) == nil {
+		if holds, length := s.before.Holds(s.ctx, e.ID, e.First, data); length > 0 && e.fits(length, len(data)) == nil {
 			return holds
 		}
 	}

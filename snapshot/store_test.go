@@ -64,7 +64,7 @@ func (s *store) Compare(ctx context.Context, id ID, first int, data []byte, same
 }
 
 // Holds compares with the chunk's bytes, and knows half of the chunks.
-func (s *store) Holds(id ID, first int, data []byte) (holds bool, length int) {
+func (s *store) Holds(_ context.Context, id ID, first int, data []byte) (holds bool, length int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	chunk := s.chunks[id]

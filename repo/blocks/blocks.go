@@ -186,6 +186,15 @@ type File struct {
 	digests []byte
 }
 
+// Memory returns about how many bytes f takes, of a nil f a little.
+func (f *File) Memory() int {
+	const element = 64 // of the map, or the pointer to a file
+	if f == nil {
+		return element
+	}
+	return element + len(f.chunks)*(element+chunkSize) + len(f.digests)
+}
+
 // Parse reads what Builder.Finish made for this pack, and nothing else. It keeps data.
 func Parse(secret [32]byte, pack ID, data []byte) (*File, error) {
 	body := len(data) - checksumSize
