@@ -25,8 +25,8 @@ type Comparer interface {
 //	disk     ├─ same ──┼─ new ─┼── same ───┼── same ───┤
 //	extents  ├─ A 0-3 ─┼─  C  ─┼─ A 6-12 ──┼─────B─────┤          A 0-3     a part of chunk A, its blocks 0 to 3
 //
-// What is the same is found by comparing with the bytes of chunk A, never by a hash of less than a run, so nothing is taken
-// for unchanged that is not. Rules keep the disk from falling to pieces; docs/decisions/parts.md has their figures:
+// What is the same is found by comparing with chunk A, its blocks or digests of them that nobody can make collide, so nothing is
+// taken for unchanged that is not. Rules keep the disk from falling to pieces; docs/decisions/parts.md has their figures:
 //
 //  1. An extent of which more than maxChanged blocks are others is new content, and cut by content.
 //  2. So is one of a chunk of which the segment would use less than minUsed of its blocks afterwards: the rest of the chunk
