@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"varve/repo/blocks"
 	"varve/repo/pack"
@@ -43,8 +44,10 @@ func (r *Repository) dropDigests(exists func(ID) bool) {
 }
 
 const (
-	digestCacheBytes = 16 << 20 // digests kept in memory for all Comparers
-	worthLoading     = 1 << 20  // bytes of a pack's chunks that are hashed in about the time of reading the pack's digests
+	digestCacheBytes = 16 << 20  // digests kept in memory for all Comparers
+	worthLoading     = 256 << 10 // bytes of a pack's chunks that are hashed in about the time of reading the pack's digests
+	worthFinding     = 64 << 10  // bytes that are hashed in about the time of finding a chunk in the index
+	recentFiles      = 4         // in which a chunk is looked for before that
 )
 
 // Comparer compares blocks of a disk with those of chunks: with their digests in the cache, or else, where the storage is near, with
@@ -53,7 +56,8 @@ type Comparer struct {
 	repo    *Repository
 	hasher  *blocks.Hasher
 	frames  *FrameReader
-	unknown map[ID]int // bytes of which Holds did not know whether the pack's chunks hold them; at most worthLoading of a pack
+	recent  []*blocks.File // which Holds asked, the last one first
+	unknown map[ID]int     // bytes of which Holds did not know whether the pack's chunks hold them; at most worthLoading of a pack
 }
 
 // Comparer returns a new one.
@@ -89,6 +93,16 @@ func (c *Comparer) Compare(ctx context.Context, id ID, first int, data []byte, s
 // chunk's length in bytes, 0 when that cannot be told sooner than by hashing data: nothing of the repository is read, and the digests
 // of a pack only when they were missed often enough to be worth it.
 func (c *Comparer) Holds(ctx context.Context, id ID, first int, data []byte) (holds bool, length int) {
+	for i, file := range c.recent { // neighbours on a disk are mostly neighbours in a pack
+		if holds, length, known := file.Holds(c.hasher, id, first, data); known {
+			copy(c.recent[1:i+1], c.recent[:i])
+			c.recent[0] = file
+			return holds, length
+		}
+	}
+	if len(data) < worthFinding {
+		return false, 0
+	}
 	x, err := c.repo.reading(ctx)
 	if err != nil {
 		return false, 0
@@ -105,9 +119,11 @@ func (c *Comparer) Holds(ctx context.Context, id ID, first int, data []byte) (ho
 		delete(c.unknown, p.ID)
 		file = c.repo.digestFile(p.ID)
 	}
-	if file != nil {
-		holds, length, _ = file.Holds(c.hasher, id, first, data)
+	if file == nil {
+		return false, 0
 	}
+	c.recent = slices.Insert(c.recent, 0, file)[:min(len(c.recent)+1, recentFiles)]
+	holds, length, _ = file.Holds(c.hasher, id, first, data)
 	return holds, length
 }
 

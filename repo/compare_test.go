@@ -106,7 +106,7 @@ func TestCompare(t *testing.T) {
 	defer r.Close()
 	var chunks [][]byte
 	for i := range 60 {
-		chunks = append(chunks, noise(uint64(i), 10*blocks.Size+i*700))
+		chunks = append(chunks, noise(uint64(i), 20*blocks.Size+i*700))
 	}
 	save(t, r, chunks...)
 	files := digestFiles(t, r)
