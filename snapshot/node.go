@@ -115,7 +115,8 @@ func decodeLeaf(data []byte, blocks int) ([]Extent, error) {
 	if d.byte() != leafNode {
 		return nil, errors.New("it is not a leaf")
 	}
-	var extents []Extent
+	const chunkExtent = 35 // bytes, of most: kind, blocks, id
+	extents := make([]Extent, 0, len(d.data)/chunkExtent+1)
 	covered := 0
 	for len(d.data) > 0 && d.err == nil {
 		e := Extent{Kind: Kind(d.byte()), Blocks: d.count(segmentBlocks)}

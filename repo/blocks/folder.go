@@ -43,9 +43,13 @@ func (f Folder) Load(pack ID) (*File, error) {
 		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	info, err := file.Stat()
 	if err != nil {
 		return nil, err
+	}
+	data := make([]byte, min(info.Size(), maxFile+1))
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, fmt.Errorf("%s is not used: %w", name, err)
 	}
 	parsed, err := Parse(f.Secret, pack, data)
 	if err != nil {
