@@ -10,7 +10,7 @@ func main() {
 	restrictFiles()
 	// Memory is bounded by what the packages keep; these two make the collector keep close to it.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(50)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(250 << 20)

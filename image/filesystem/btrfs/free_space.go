@@ -71,7 +71,7 @@ func (l *lister) item(item item) error {
 		l.bitmaps = binary.LittleEndian.Uint32(item.data[4:])&inBitmaps != 0
 		return nil
 	}
-	if !l.known || k.offset == 0 || k.offset > l.chunk.end()-k.object || (k.object|k.offset)%l.sector != 0 || k.object < l.pending.logical+l.pending.length {
+	if !l.known || k.object < l.chunk.logical || k.object >= l.chunk.end() || k.offset == 0 || k.offset > l.chunk.end()-k.object || (k.object|k.offset)%l.sector != 0 || k.object < l.pending.logical+l.pending.length {
 		return wrong
 	}
 	switch {
