@@ -29,6 +29,7 @@ func newCache[K comparable, V any](limit int, size func(V) int) *cache[K, V] {
 	return &cache[K, V]{limit: limit, size: size, entries: map[K]*list.Element{}, recent: list.New()}
 }
 
+// get returns what fetch has returned for key, now or before.
 func (c *cache[K, V]) get(key K, fetch func() (V, error)) (V, error) {
 	c.mu.Lock()
 	e, found := c.entries[key]
@@ -60,7 +61,7 @@ func (c *cache[K, V]) get(key K, fetch func() (V, error)) (V, error) {
 	return f.value, f.err
 }
 
-// kept returns what was fetched and is still there.
+// kept returns what was fetched for key, if it is still there.
 func (c *cache[K, V]) kept(key K) (value V, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -122,8 +122,10 @@ func (c *Comparer) Holds(ctx context.Context, id ID, first int, data []byte) (ho
 	if file == nil {
 		return false, 0
 	}
-	c.recent = slices.Insert(c.recent, 0, file)[:min(len(c.recent)+1, recentFiles)]
-	holds, length, _ = file.Holds(c.hasher, id, first, data)
+	holds, length, known := file.Holds(c.hasher, id, first, data)
+	if known {
+		c.recent = slices.Insert(c.recent, 0, file)[:min(len(c.recent)+1, recentFiles)]
+	}
 	return holds, length
 }
 
