@@ -19,7 +19,7 @@ type cache[K comparable, V any] struct {
 type cached[K comparable, V any] struct {
 	key     K
 	size    int  // counted in cache.bytes; 0 until fetched
-	fetched bool // without an error
+	fetched bool // without an error; guarded by cache.mu, as value is for kept
 	once    sync.Once
 	value   V
 	err     error

@@ -55,6 +55,7 @@ func (r *Repository) find(ctx context.Context, id ID) (index.Place, index.Pack, 
 	}
 }
 
+// lookup returns where x has a chunk, and in which pack, as long as that is live.
 func lookup(x *index.Index, id ID) (index.Place, index.Pack, bool) {
 	if place, found := x.Lookup(id); found {
 		if p, live := x.Pack(place.Pack); live {

@@ -131,6 +131,7 @@ func (r *Repository) take(settings json.RawMessage) error {
 	return nil
 }
 
+// unopened returns a repository in st of which nothing is known yet.
 func unopened(st storage.Storage, o Options) *Repository {
 	return &Repository{
 		storage:     st,

@@ -200,7 +200,7 @@ var wholeHoles = func() (holes [Unreadable + 1][1]Extent) {
 	return holes
 }()
 
-// extents returns the extents of the leaf c of segment i. They are shared, and nobody changes them.
+// extents returns the extents of the leaf c of segment i. Others may have the same ones, so nobody changes them.
 func (t *tree) extents(ctx context.Context, i int64, c child) ([]Extent, error) {
 	blocks := blocksOf(segmentLength(t.size, i))
 	if c.hole.hole() && blocks == Segment/Block {
